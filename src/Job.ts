@@ -1,0 +1,187 @@
+/**
+ * The words of this program and the shape of a job. Pure: no I/O, no services.
+ *
+ * - **job**: the saved unit of work.
+ * - **attempt**: one try of a job.
+ * - **resource**: a downstream with a ceiling, such as one LLM command or account.
+ * - **permit**: one unit of that ceiling.
+ * - **caller**: whoever submitted a job; callers take turns at a resource.
+ * - **settle**: turn every outcome of the work into a log line and a stored record.
+ * - **fork**: start a settled effect as a daemon fiber.
+ * - **claim**: take a queued job into a new attempt.
+ * - **orphan**: an attempt whose process died.
+ * - **rescue**: give an orphan its outcome or its job's next attempt.
+ * - **backoff**: the time between a failed attempt and the next one.
+ * - **drain**: stop taking permits, let running attempts finish, hand back the rest.
+ * - **idempotency key**: a caller's name for one submission; the same key gives the same job.
+ *
+ * The states and what moves a job between them are in `Job/Transition.ts`,
+ * the failures and what each one means in `Job/JobError.ts`.
+ */
+import { Schema } from "effect"
+import { ulid } from "ulid"
+
+/** `job_` and a ULID (https://github.com/ulid/spec): unique, not guessable, sortable by its time of creation. */
+export const JobId = Schema.String.pipe(
+  Schema.pattern(/^job_[0-9A-HJKMNP-TV-Z]{26}$/),
+  Schema.brand("JobId"),
+).annotations({ identifier: "JobId", description: "The id of a job" })
+export type JobId = typeof JobId.Type
+
+/** A new id for a job saved at `now` (milliseconds since the epoch). */
+export const makeId = (now: number): JobId => JobId.make(`job_${ulid(now)}`)
+
+/** The name of a resource: 1-64 letters, digits, `-`, `_` or `.`. */
+export const ResourceName = Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9._-]{1,64}$/)).annotations({
+  identifier: "ResourceName",
+  description: "The name of a resource: 1-64 letters, digits, '-', '_' or '.'",
+})
+
+/**
+ * `queued → running → succeeded | failed | cancelled`, as `docs/states.md` draws it.
+ *
+ * - `queued`: saved, waiting for a permit or for the end of its backoff.
+ * - `running`: an attempt holds a permit.
+ * - `succeeded`, `failed`, `cancelled`: terminal; never changes again.
+ */
+export const Status = Schema.Literal("queued", "running", "succeeded", "failed", "cancelled").annotations({
+  identifier: "Status",
+})
+export type Status = typeof Status.Type
+
+/** The states that never change. */
+export const terminal = ["succeeded", "failed", "cancelled"] as const satisfies ReadonlyArray<Status>
+
+/** Whether a job in this state will never change again. */
+export const isTerminal = (status: Status): status is (typeof terminal)[number] =>
+  status === "succeeded" || status === "failed" || status === "cancelled"
+
+/** What a failed attempt leaves in the record: written for the person who reads it. */
+export const Failure = Schema.Struct({
+  /** The tag of the error, as `docs/errors.md` lists them, or a tag of your own work. */
+  tag: Schema.String,
+  /** The same for every failure with this tag. */
+  title: Schema.String,
+  /** What happened this time. */
+  detail: Schema.String,
+  /** Whether another attempt could succeed. */
+  retryable: Schema.Boolean,
+  /** Milliseconds that the downstream asked us to wait. */
+  retryAfterMillis: Schema.optional(Schema.Number),
+  /** The exit code of the command. */
+  exitCode: Schema.optional(Schema.Number),
+  /** The end of what the command wrote to its standard error, at most 4 KiB. */
+  stderr: Schema.optional(Schema.String),
+  /** The rendered cause, at most 8 KiB: of defects, the only description there is. */
+  cause: Schema.optional(Schema.String),
+})
+export type Failure = typeof Failure.Type
+
+/** What an attempt used, as far as its command line tells. */
+export const Usage = Schema.Struct({
+  inputTokens: Schema.optional(Schema.Number),
+  outputTokens: Schema.optional(Schema.Number),
+  costUsd: Schema.optional(Schema.Number),
+})
+export type Usage = typeof Usage.Type
+
+/**
+ * How an attempt ended. `interrupted` is a drain: no failure, and it does not count towards `maxAttempts`.
+ * `orphaned` is a process that died under it.
+ */
+export const AttemptOutcome = Schema.Literal("succeeded", "failed", "cancelled", "interrupted", "orphaned")
+export type AttemptOutcome = typeof AttemptOutcome.Type
+
+/** One try of a job, kept in its history for ever. Times are milliseconds since the epoch. */
+export const Attempt = Schema.Struct({
+  /** From 1. Every write of an attempt is fenced by it. */
+  attempt: Schema.Number,
+  /** What ran it: the name of the adapter, such as `demo` or `claude`. */
+  adapter: Schema.String,
+  startedAt: Schema.Number,
+  finishedAt: Schema.NullOr(Schema.Number),
+  outcome: Schema.NullOr(AttemptOutcome),
+  cause: Schema.NullOr(Failure),
+})
+export type Attempt = typeof Attempt.Type
+
+/** What the work is given. Stored beside the job, so that a change of state never rewrites a large prompt. */
+export const Input = Schema.Struct({
+  prompt: Schema.String,
+  model: Schema.optional(Schema.String),
+  system: Schema.optional(Schema.String),
+})
+export type Input = typeof Input.Type
+
+/** The caller's own labels. */
+export const Metadata = Schema.Record({ key: Schema.String, value: Schema.String })
+export type Metadata = typeof Metadata.Type
+
+/**
+ * A job as it is stored, without its input and its output, which stand beside it.
+ * Times are milliseconds since the epoch; durations are milliseconds.
+ */
+export const Job = Schema.Struct({
+  id: JobId,
+  /** Its place in the queue and in listings: counts up by one with each job of a store. */
+  sequence: Schema.Number,
+  resource: Schema.String,
+  caller: Schema.String,
+  status: Status,
+  /** The number of the newest attempt; 0 before the first. */
+  attempt: Schema.Number,
+  /** How many attempts may fail before the job does. */
+  maxAttempts: Schema.Number,
+  /** The longest that one attempt may run. */
+  timeoutMillis: Schema.Number,
+  createdAt: Schema.Number,
+  startedAt: Schema.NullOr(Schema.Number),
+  finishedAt: Schema.NullOr(Schema.Number),
+  cancelRequestedAt: Schema.NullOr(Schema.Number),
+  /** While queued after a failure: when its backoff ends. */
+  retryAt: Schema.NullOr(Schema.Number),
+  /** When it must have ended, waiting included. */
+  deadlineAt: Schema.NullOr(Schema.Number),
+  metadata: Metadata,
+  idempotencyKey: Schema.NullOr(Schema.String),
+  /** Why it failed, or why its newest attempt did. */
+  error: Schema.NullOr(Failure),
+  usage: Schema.NullOr(Usage),
+  truncated: Schema.Boolean,
+  attempts: Schema.Array(Attempt),
+  /** How many events its log holds. */
+  events: Schema.Number,
+  /** The first event of the newest attempt: its output begins there. */
+  outputFrom: Schema.Number,
+})
+export type Job = typeof Job.Type
+
+/**
+ * One entry of a job's log, numbered from 1 without a gap. The event stream is this log read from a given number,
+ * so that it can be resumed anywhere.
+ */
+export const Event = Schema.Union(
+  Schema.Struct({
+    type: Schema.Literal("status"),
+    event: Schema.Number,
+    at: Schema.Number,
+    status: Status,
+    attempt: Schema.Number,
+    error: Schema.NullOr(Failure),
+  }),
+  Schema.Struct({
+    type: Schema.Literal("output"),
+    event: Schema.Number,
+    at: Schema.Number,
+    attempt: Schema.Number,
+    text: Schema.String,
+  }),
+)
+export type Event = typeof Event.Type
+
+/** What work returns when it succeeds; its text has been emitted while it ran. */
+export interface Output {
+  readonly usage?: Usage | undefined
+  /** Whether text was left out to respect a limit. */
+  readonly truncated?: boolean | undefined
+}

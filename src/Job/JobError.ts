@@ -1,0 +1,272 @@
+/**
+ * Every way in which a job can fail, and what each one means for it.
+ * The table `dispositions` is the truth: the pages of `/problems`, `docs/errors.md` and the handlers that `settle`
+ * is given are all made from it. A new error that lacks a row does not compile.
+ */
+import { Schema } from "effect"
+import type { Failure } from "../Job.js"
+
+/** The command is not on PATH or may not be executed. */
+export class LlmNotFound extends Schema.TaggedError<LlmNotFound>()("LlmNotFound", {
+  command: Schema.String,
+}) {
+  override get message(): string {
+    return `The command '${this.command}' was not found on PATH, or may not be executed.`
+  }
+}
+
+/** The command ended with a failure that says nothing more precise. */
+export class LlmExit extends Schema.TaggedError<LlmExit>()("LlmExit", {
+  command: Schema.String,
+  exitCode: Schema.NullOr(Schema.Number),
+  signal: Schema.NullOr(Schema.String),
+  stderr: Schema.String,
+}) {
+  override get message(): string {
+    return this.signal === null
+      ? `'${this.command}' exited with code ${this.exitCode}.`
+      : `'${this.command}' was ended by ${this.signal}.`
+  }
+}
+
+/** The attempt ran longer than its timeout, or past the job's deadline. */
+export class LlmTimeout extends Schema.TaggedError<LlmTimeout>()("LlmTimeout", {
+  millis: Schema.Number,
+}) {
+  override get message(): string {
+    return `The attempt was stopped after ${this.millis / 1000} s, its limit.`
+  }
+}
+
+/** The downstream refuses for now: too many requests at once, too fast, or a quota that is used up until a time. */
+export class LlmRateLimited extends Schema.TaggedError<LlmRateLimited>()("LlmRateLimited", {
+  kind: Schema.Literal("concurrency", "rate", "quota"),
+  /** Milliseconds after which the downstream may be asked again, where it said so. */
+  retryAfterMillis: Schema.optional(Schema.Number),
+  stderr: Schema.String,
+}) {
+  override get message(): string {
+    const until =
+      this.retryAfterMillis === undefined ? "" : ` It may be asked again in ${this.retryAfterMillis / 1000} s.`
+    return `The downstream refused the request by its ${this.kind} limit.${until}`
+  }
+}
+
+/** The downstream is overloaded or unavailable. */
+export class LlmOverloaded extends Schema.TaggedError<LlmOverloaded>()("LlmOverloaded", {
+  stderr: Schema.String,
+  retryAfterMillis: Schema.optional(Schema.Number),
+}) {
+  override get message(): string {
+    return "The downstream said that it is overloaded or unavailable."
+  }
+}
+
+/** The command line has no valid login or key. */
+export class LlmAuth extends Schema.TaggedError<LlmAuth>()("LlmAuth", {
+  command: Schema.String,
+  stderr: Schema.String,
+}) {
+  override get message(): string {
+    return `'${this.command}' is not logged in, or its key was refused.`
+  }
+}
+
+/** The output passed its limit; the attempt was killed and what came before is kept. */
+export class LlmOutputTooLarge extends Schema.TaggedError<LlmOutputTooLarge>()("LlmOutputTooLarge", {
+  limitBytes: Schema.Number,
+}) {
+  override get message(): string {
+    return `The output passed the limit of ${this.limitBytes} bytes; the first part is kept.`
+  }
+}
+
+/** The command ended well but its output ended early. */
+export class LlmOutputTruncated extends Schema.TaggedError<LlmOutputTruncated>()("LlmOutputTruncated", {
+  command: Schema.String,
+}) {
+  override get message(): string {
+    return `'${this.command}' ended before it had said that its answer was complete; the first part is kept.`
+  }
+}
+
+/** The machine could not start a process: no free file descriptor, process or memory. */
+export class LlmSpawn extends Schema.TaggedError<LlmSpawn>()("LlmSpawn", {
+  command: Schema.String,
+  /** The system's error code, such as `EMFILE`. */
+  code: Schema.String,
+}) {
+  override get message(): string {
+    return `'${this.command}' could not be started: ${this.code}.`
+  }
+}
+
+/** The attempt passed its budget and was killed. */
+export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("BudgetExceeded", {
+  spentUsd: Schema.Number,
+  limitUsd: Schema.Number,
+}) {
+  override get message(): string {
+    return `The attempt had cost ${this.spentUsd} USD, more than its limit of ${this.limitUsd} USD.`
+  }
+}
+
+/** The job's deadline passed before an attempt could begin. */
+export class Expired extends Schema.TaggedError<Expired>()("Expired", {
+  deadlineAt: Schema.Number,
+}) {
+  override get message(): string {
+    return `The deadline ${new Date(this.deadlineAt).toISOString()} passed while the job was queued.`
+  }
+}
+
+/** The service died, or lost the attempt, while it ran. */
+export class Orphaned extends Schema.TaggedError<Orphaned>()("Orphaned", {
+  attempt: Schema.Number,
+}) {
+  override get message(): string {
+    return `The service ended while attempt ${this.attempt} ran; its output up to then is kept.`
+  }
+}
+
+/** The work died of something that nobody foresaw: a bug of this program or of the work. */
+export class Defect extends Schema.TaggedError<Defect>()("Defect", {
+  name: Schema.String,
+  cause: Schema.String,
+}) {
+  override get message(): string {
+    return `The work died of an unforeseen ${this.name}.`
+  }
+}
+
+/** What a command-line LLM call can fail with. */
+export type LlmError =
+  | LlmNotFound
+  | LlmExit
+  | LlmTimeout
+  | LlmRateLimited
+  | LlmOverloaded
+  | LlmAuth
+  | LlmOutputTooLarge
+  | LlmOutputTruncated
+  | LlmSpawn
+  | BudgetExceeded
+
+/** Everything that can stand in `error.tag` for the work of this program. */
+export type JobError = LlmError | Expired | Orphaned | Defect
+
+/** What an error means for its job. */
+export interface Disposition {
+  readonly title: string
+  /** Whether another attempt could succeed without anybody doing anything. */
+  readonly retryable: boolean
+  /** The level of its one log line. */
+  readonly level: "Info" | "Warning" | "Error"
+  /** What the person who reads it can do. */
+  readonly remedy: string
+}
+
+/** What each error means: the one table. */
+export const dispositions = {
+  LlmNotFound: {
+    title: "Command not found",
+    retryable: false,
+    level: "Error",
+    remedy: "Install the command, or name another one with OFFLOAD_LLM or OFFLOAD_LLM_COMMAND.",
+  },
+  LlmExit: {
+    title: "Command failed",
+    retryable: true,
+    level: "Warning",
+    remedy: "Read `stderr` of the attempt; run the command by hand with the same prompt.",
+  },
+  LlmTimeout: {
+    title: "Attempt timed out",
+    retryable: true,
+    level: "Warning",
+    remedy: "Raise `timeoutSeconds` or `deadlineSeconds`, or ask for less.",
+  },
+  LlmRateLimited: {
+    title: "Rate limited by the downstream",
+    retryable: true,
+    level: "Warning",
+    remedy: "Lower the permits of the resource, or wait: the next attempt follows by itself.",
+  },
+  LlmOverloaded: {
+    title: "Downstream overloaded",
+    retryable: true,
+    level: "Warning",
+    remedy: "Wait: the next attempt follows by itself.",
+  },
+  LlmAuth: {
+    title: "Downstream refused the login",
+    retryable: false,
+    level: "Error",
+    remedy: "Log the command line in, or give it a valid key, as the service's user.",
+  },
+  LlmOutputTooLarge: {
+    title: "Output too large",
+    retryable: false,
+    level: "Warning",
+    remedy: "Ask for less, or raise OFFLOAD_MAX_OUTPUT_BYTES.",
+  },
+  LlmOutputTruncated: {
+    title: "Output ended early",
+    retryable: true,
+    level: "Warning",
+    remedy: "Wait: the next attempt follows by itself.",
+  },
+  LlmSpawn: {
+    title: "Process could not be started",
+    retryable: true,
+    level: "Error",
+    remedy: "Raise the limits of the machine (file descriptors, processes, memory) or lower the permits.",
+  },
+  BudgetExceeded: {
+    title: "Budget exceeded",
+    retryable: false,
+    level: "Warning",
+    remedy: "Raise the cost limit of the job or of the resource, or ask for less.",
+  },
+  Expired: {
+    title: "Deadline passed in the queue",
+    retryable: false,
+    level: "Warning",
+    remedy: "Raise `deadlineSeconds`, or add permits to the resource.",
+  },
+  Orphaned: {
+    title: "Attempt lost with its process",
+    retryable: true,
+    level: "Warning",
+    remedy: "Find out why the service was killed; the next attempt follows by itself.",
+  },
+  Defect: {
+    title: "Unforeseen failure",
+    retryable: false,
+    level: "Error",
+    remedy: "Read `cause` of the attempt: this is a bug, of the work or of this program.",
+  },
+} as const satisfies Record<JobError["_tag"], Disposition>
+
+/** The longest `stderr` and `cause` that a failure keeps, in characters. */
+const maxStderr = 4096
+const maxCause = 8192
+
+const tail = (text: string, limit: number): string => (text.length <= limit ? text : `…${text.slice(1 - limit)}`)
+
+/** The record that an error leaves in its job. */
+export const toFailure = (error: JobError): Failure => {
+  const { retryable, title } = dispositions[error._tag]
+  return {
+    tag: error._tag,
+    title,
+    detail: error.message,
+    retryable,
+    ...("retryAfterMillis" in error && error.retryAfterMillis !== undefined
+      ? { retryAfterMillis: error.retryAfterMillis }
+      : {}),
+    ...("exitCode" in error && error.exitCode !== null ? { exitCode: error.exitCode } : {}),
+    ...("stderr" in error && error.stderr !== "" ? { stderr: tail(error.stderr, maxStderr) } : {}),
+    ...(error._tag === "Defect" ? { cause: error.cause.slice(0, maxCause) } : {}),
+  }
+}

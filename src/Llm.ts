@@ -1,0 +1,45 @@
+/**
+ * One call of a command-line LLM: the contract. `Llm/Subprocess.ts` runs real processes.
+ */
+import { Context, type Effect } from "effect"
+import type { LlmError } from "./Job/JobError.js"
+import type { Input, Usage } from "./Job.js"
+
+export type { LlmError } from "./Job/JobError.js"
+
+/** One attempt's call. */
+export interface LlmRequest {
+  readonly resource: string
+  /** Unique to the attempt; its processes carry it as `OFFLOAD_ATTEMPT`, so that they can be found again. */
+  readonly attemptId: string
+  readonly input: Input
+  /** The longest that the call may take, in milliseconds. */
+  readonly timeoutMillis: number
+  /** Takes each piece of the answer as it comes: whole characters, never empty. Must return at once. */
+  readonly onText: (text: string) => void
+}
+
+/** What a call that succeeded says beside its text. */
+export interface LlmResult {
+  readonly usage?: Usage | undefined
+}
+
+export class Llm extends Context.Tag("effect-offload/Llm")<
+  Llm,
+  {
+    /** The adapter of a resource, such as `claude` or `demo`: what is recorded in each attempt. */
+    readonly adapter: (resource: string) => string
+
+    /** The command behind a resource, for the log and `GET /resources`. Never a secret. */
+    readonly command: (resource: string) => string
+
+    /**
+     * Calls the LLM. Interruption, timeout and every failure end only when the whole process tree is gone: SIGTERM,
+     * the grace, SIGKILL. Text that came before a failure has been given to `onText`.
+     */
+    readonly run: (request: LlmRequest) => Effect.Effect<LlmResult, LlmError>
+
+    /** Kills every process that an attempt of an earlier run of this service left behind; answers how many. */
+    readonly killOrphans: Effect.Effect<number>
+  }
+>() {}

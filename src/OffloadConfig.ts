@@ -1,0 +1,220 @@
+/**
+ * Every setting: its name, what it means, what it takes, its unit and its default. Nothing else reads the
+ * environment for a setting. The README's table is generated from here (`npm run generate`).
+ */
+import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Schema } from "effect"
+
+/** How a setting is documented. */
+export interface Documentation {
+  readonly name: string
+  /** What it means. */
+  readonly doc: string
+  /** What a value looks like, its unit included. */
+  readonly takes: string
+  /** As it would be written in the environment. */
+  readonly default: string
+}
+
+/** One setting, as it is read and documented. */
+export type Setting<A> = Config.Config<A> & { readonly documentation: Documentation }
+
+const setting = <A, I extends string>(
+  name: string,
+  { schema, ...rest }: Omit<Documentation, "name"> & { readonly schema: Schema.Schema<A, I> },
+): Setting<A> => {
+  const decode = Schema.decodeUnknownEither(schema)
+  const config = Config.string(name).pipe(
+    Config.withDefault(rest.default),
+    Config.mapOrFail((value) =>
+      // The value is not repeated: it may be a secret that was put into the wrong setting.
+      Either.mapLeft(decode(value), () => ConfigError.InvalidData([name], `it takes ${rest.takes}`)),
+    ),
+  )
+  return Object.assign(config, { documentation: { name, ...rest } })
+}
+
+const integer = (min: number, max: number) =>
+  Schema.compose(Schema.NumberFromString, Schema.Int.pipe(Schema.between(min, max)))
+
+/** Read in seconds, kept in milliseconds. */
+const seconds = (min: number, max: number) =>
+  Schema.transform(
+    Schema.compose(Schema.NumberFromString, Schema.Number.pipe(Schema.between(min, max))),
+    Schema.Number,
+    { strict: true, decode: (value) => Math.round(value * 1000), encode: (value) => value / 1000 },
+  )
+
+const Loopback = Schema.Literal("127.0.0.1", "::1", "localhost")
+
+/** An argv: a JSON array of at least one string, the first of which is the command. */
+const Argv = Schema.parseJson(Schema.NonEmptyArray(Schema.String))
+
+const Names = Schema.transform(
+  Schema.String,
+  Schema.Array(Schema.String.pipe(Schema.pattern(/^[A-Za-z_][A-Za-z0-9_]*$/))),
+  {
+    strict: true,
+    decode: (text) =>
+      text
+        .split(",")
+        .map((name) => name.trim())
+        .filter((name) => name !== ""),
+    encode: (names) => names.join(","),
+  },
+)
+
+/** All of them, in the order of the README's table. */
+export const settings = {
+  host: setting("HOST", {
+    doc: "The address to listen on. The service has no keys yet, so it answers its own machine alone.",
+    takes: "a loopback address: `127.0.0.1`, `::1` or `localhost`",
+    default: "127.0.0.1",
+    schema: Loopback,
+  }),
+  port: setting("PORT", {
+    doc: "The port to listen on; `0` takes a free one, which the log names.",
+    takes: "a port, 0 to 65535",
+    default: "3000",
+    schema: integer(0, 65_535),
+  }),
+  data: setting("OFFLOAD_DATA", {
+    doc: "The folder of the embedded store. One service at a time can use it.",
+    takes: "a path; it is made, readable to its owner alone, if it does not exist",
+    default: ".offload",
+    schema: Schema.NonEmptyString,
+  }),
+  llm: setting("OFFLOAD_LLM", {
+    doc: "What runs the jobs of the resource `llm`. `auto`: `command` where `OFFLOAD_LLM_COMMAND` is set, else the first of `claude`, `codex`, `gemini`, `opencode`, `llm`, `aichat` on PATH, else `demo`.",
+    takes: "`auto`, `demo`, `command`, `claude`, `codex`, `gemini`, `opencode`, `ollama`, `llm` or `aichat`",
+    default: "auto",
+    schema: Schema.Literal(
+      "auto",
+      "demo",
+      "command",
+      "claude",
+      "codex",
+      "gemini",
+      "opencode",
+      "ollama",
+      "llm",
+      "aichat",
+    ),
+  }),
+  llmCommand: setting("OFFLOAD_LLM_COMMAND", {
+    doc: "The command of the adapter `command`, started without a shell. The prompt goes to its standard input; its standard output is the answer. An argument that is `{model}` or `{system}` becomes that field of the job.",
+    takes: 'a JSON array of strings, such as `["my-llm","--model","{model}"]`, or nothing',
+    default: "",
+    schema: Schema.Union(
+      Schema.transform(Schema.Literal(""), Schema.Null, {
+        strict: true,
+        decode: () => null,
+        encode: () => "" as const,
+      }),
+      Argv,
+    ),
+  }),
+  llmEnv: setting("OFFLOAD_LLM_ENV", {
+    doc: "Environment variables that the command may see, beside `PATH`, `HOME`, the locale and those that its adapter documents.",
+    takes: "names, with commas between them",
+    default: "",
+    schema: Names,
+  }),
+  permits: setting("OFFLOAD_PERMITS", {
+    doc: "How many jobs of the resource `llm` run at once. `PATCH /resources/llm` changes it until the next start.",
+    takes: "a whole number, 1 to 1000",
+    default: "2",
+    schema: integer(1, 1000),
+  }),
+  maxQueued: setting("OFFLOAD_MAX_QUEUED", {
+    doc: "How many jobs of a resource may wait. A submission above it is answered 429.",
+    takes: "a whole number, 1 to 10000000",
+    default: "100000",
+    schema: integer(1, 10_000_000),
+  }),
+  maxAttempts: setting("OFFLOAD_MAX_ATTEMPTS", {
+    doc: "How many attempts of a job may fail before it does, where its `maxAttempts` says nothing.",
+    takes: "a whole number, 1 to 100",
+    default: "3",
+    schema: integer(1, 100),
+  }),
+  timeout: setting("OFFLOAD_TIMEOUT_SECONDS", {
+    doc: "The longest that an attempt may run, where the job's `timeoutSeconds` says nothing.",
+    takes: "seconds, 0.1 to 86400",
+    default: "600",
+    schema: seconds(0.1, 86_400),
+  }),
+  retryBase: setting("OFFLOAD_RETRY_BASE_SECONDS", {
+    doc: "The backoff after the first failed attempt; it doubles with each further one, and is spread by ±50 %.",
+    takes: "seconds, 0 to 3600",
+    default: "2",
+    schema: seconds(0, 3600),
+  }),
+  retryMax: setting("OFFLOAD_RETRY_MAX_SECONDS", {
+    doc: "The longest backoff, before it is spread. A longer wait that the downstream asked for is respected.",
+    takes: "seconds, 0 to 86400",
+    default: "300",
+    schema: seconds(0, 86_400),
+  }),
+  killGrace: setting("OFFLOAD_KILL_GRACE_SECONDS", {
+    doc: "The time between SIGTERM and SIGKILL when an attempt's processes are ended.",
+    takes: "seconds, 0 to 300",
+    default: "5",
+    schema: seconds(0, 300),
+  }),
+  drain: setting("OFFLOAD_DRAIN_SECONDS", {
+    doc: "How long running attempts may go on after SIGTERM before they go back to the queue.",
+    takes: "seconds, 0 to 3600",
+    default: "20",
+    schema: seconds(0, 3600),
+  }),
+  retention: setting("OFFLOAD_RETENTION_SECONDS", {
+    doc: "How long a job is kept after it has ended.",
+    takes: "seconds, 1 to 315360000",
+    default: "604800",
+    schema: seconds(1, 315_360_000),
+  }),
+  maxBodyBytes: setting("OFFLOAD_MAX_BODY_BYTES", {
+    doc: "The largest request body, and so the largest prompt. A larger one is answered 413.",
+    takes: "bytes, 1024 to 67108864",
+    default: "1048576",
+    schema: integer(1024, 67_108_864),
+  }),
+  maxOutputBytes: setting("OFFLOAD_MAX_OUTPUT_BYTES", {
+    doc: "The largest output of an attempt, in UTF-8. One that passes it is killed, and fails as `LlmOutputTooLarge`.",
+    takes: "bytes, 1024 to 67108864",
+    default: "1048576",
+    schema: integer(1024, 67_108_864),
+  }),
+  log: setting("OFFLOAD_LOG", {
+    doc: "How the log is written to standard output. `auto`: `pretty` on a terminal, else `json`.",
+    takes: "`auto`, `pretty` or `json`",
+    default: "auto",
+    schema: Schema.Literal("auto", "pretty", "json"),
+  }),
+  logLevel: setting("OFFLOAD_LOG_LEVEL", {
+    doc: "The least level that is logged.",
+    takes: "`debug`, `info`, `warning` or `error`",
+    default: "info",
+    schema: Schema.Literal("debug", "info", "warning", "error"),
+  }),
+} satisfies Record<string, Setting<unknown>>
+
+const all = Config.all(settings)
+
+/** The value of every setting; durations are milliseconds. */
+export type Values = Config.Config.Success<typeof all>
+
+export class OffloadConfig extends Context.Tag("effect-offload/OffloadConfig")<OffloadConfig, Values>() {
+  /** Reads every setting from Effect's `ConfigProvider`, by default the environment. */
+  static readonly layerFromEnv: Layer.Layer<OffloadConfig, ConfigError.ConfigError> = Layer.effect(OffloadConfig, all)
+
+  /** The defaults, with some settings replaced: for tests, and for programs that embed the service. */
+  static readonly layer = (values: Partial<Values> = {}): Layer.Layer<OffloadConfig, ConfigError.ConfigError> =>
+    Layer.effect(
+      OffloadConfig,
+      Effect.withConfigProvider(
+        Effect.map(all, (defaults) => ({ ...defaults, ...values })),
+        ConfigProvider.fromMap(new Map()),
+      ),
+    )
+}

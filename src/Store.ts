@@ -1,0 +1,203 @@
+/**
+ * Where jobs are kept: the contract. `Store/Memory.ts` keeps them in the process, `Store/Lmdb.ts` in a folder.
+ *
+ * What every layer promises:
+ * - A write is durable before its effect succeeds; a write that failed has changed nothing, or has been made whole.
+ * - Each operation is atomic, and applies the transitions of `Job/Transition.ts` alone.
+ * - Each operation answers or fails within 2 s.
+ * - Times come from Effect's `Clock`.
+ */
+import { Context, type Effect, Schema } from "effect"
+import type { NewJob, Outcome } from "./Job/Transition.js"
+import type { Event, Input, Job, Status } from "./Job.js"
+import { JobId } from "./Job.js"
+
+/** The store could not do what it was asked; what was stored before is unchanged. */
+export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
+  /** The operation of the contract. */
+  operation: Schema.String,
+  /** `unavailable`: try again later. `malformed`: a record cannot be read, `detail` names it. */
+  reason: Schema.Literal("unavailable", "malformed"),
+  detail: Schema.String,
+  cause: Schema.optional(Schema.Defect),
+}) {
+  override get message(): string {
+    return `Store.${this.operation}: ${this.detail}`
+  }
+}
+
+/** There is no such job, or there is none any more. */
+export class JobNotFound extends Schema.TaggedError<JobNotFound>()("JobNotFound", { id: JobId }) {
+  override get message(): string {
+    return `There is no job '${this.id}'.`
+  }
+}
+
+/** The idempotency key was used for another submission. */
+export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>()("IdempotencyConflict", {
+  key: Schema.String,
+  id: JobId,
+}) {
+  override get message(): string {
+    return `The Idempotency-Key was used before, with another body, for job '${this.id}'.`
+  }
+}
+
+/** The queue of the resource has reached its limit; nothing was saved. */
+export class QueueFull extends Schema.TaggedError<QueueFull>()("QueueFull", {
+  resource: Schema.String,
+  limit: Schema.Number,
+}) {
+  override get message(): string {
+    return `The queue of resource '${this.resource}' is full (${this.limit} jobs). Nothing was saved.`
+  }
+}
+
+/** The writer is not the job's live attempt; nothing was changed. */
+export class StaleAttempt extends Schema.TaggedError<StaleAttempt>()("StaleAttempt", {
+  id: JobId,
+  attempt: Schema.Number,
+}) {
+  override get message(): string {
+    return `Attempt ${this.attempt} of job '${this.id}' is not its live attempt.`
+  }
+}
+
+/** Only a job that has ended can be removed. */
+export class JobNotTerminal extends Schema.TaggedError<JobNotTerminal>()("JobNotTerminal", { id: JobId }) {
+  override get message(): string {
+    return `Job '${this.id}' has not ended; cancel it first.`
+  }
+}
+
+/** A job together with its input. */
+export interface JobWithInput {
+  readonly job: Job
+  readonly input: Input
+}
+
+/** A page of a listing. `cursor` is opaque; `null` on the last page. */
+export interface Page {
+  readonly jobs: ReadonlyArray<Job>
+  readonly cursor: string | null
+}
+
+/** How many jobs of a resource are in each state. */
+export type Counts = { readonly [status in Status]: number }
+
+/** What `advance` did. */
+export interface Advanced {
+  /** Jobs whose backoff ended: ready to be claimed. */
+  readonly ready: ReadonlyArray<Job>
+  /** Jobs that were failed as `Expired`. */
+  readonly expired: ReadonlyArray<Job>
+  /** How many jobs were removed because their retention ended. */
+  readonly removed: number
+}
+
+export class Store extends Context.Tag("effect-offload/Store")<
+  Store,
+  {
+    /** What a person calls it, such as `memory` or `lmdb (/var/lib/offload)`. */
+    readonly description: string
+
+    /**
+     * Saves a job as `queued`. With an idempotency key that this caller used within the last 24 h for the same
+     * submission, answers that job with `created: false` and changes nothing.
+     *
+     * `maxQueued` is the limit of queued jobs of the resource, checked before anything is written.
+     */
+    readonly create: (
+      job: NewJob,
+      options: { readonly maxQueued: number },
+    ) => Effect.Effect<{ readonly job: Job; readonly created: boolean }, IdempotencyConflict | QueueFull | StoreError>
+
+    /** A job. */
+    readonly get: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
+
+    /** A job and what it was given. */
+    readonly getWithInput: (id: JobId) => Effect.Effect<JobWithInput, JobNotFound | StoreError>
+
+    /**
+     * Jobs of a caller, newest first. `limit` is at least 1. A cursor stays valid while jobs come and go: the next
+     * page continues below the last job of the page before. A cursor that this store did not make is as no cursor.
+     */
+    readonly list: (query: {
+      readonly caller: string
+      readonly status?: Status | undefined
+      readonly resource?: string | undefined
+      readonly limit: number
+      readonly cursor?: string | undefined
+    }) => Effect.Effect<Page, StoreError>
+
+    /** How many jobs each resource has in each state; a resource that never had a job is absent. */
+    readonly counts: Effect.Effect<ReadonlyMap<string, Counts>, StoreError>
+
+    /**
+     * The next jobs of a resource that can be claimed now, at most `limit`: callers in turn, each caller's own jobs in
+     * the order in which they were saved. Jobs in backoff are not among them. Cost does not grow with the queue.
+     */
+    readonly queued: (resource: string, limit: number) => Effect.Effect<ReadonlyArray<JobId>, StoreError>
+
+    /** How many jobs `queued` would give before this one; `null` unless it can be claimed now. */
+    readonly ahead: (id: JobId) => Effect.Effect<number | null, JobNotFound | StoreError>
+
+    /** The jobs that are `running`: at start, the orphans of a process that died. */
+    readonly running: Effect.Effect<ReadonlyArray<Job>, StoreError>
+
+    /** Begins the next attempt of a queued job. `null` where it is no longer queued, or its deadline has passed. */
+    readonly claim: (id: JobId, adapter: string) => Effect.Effect<JobWithInput | null, JobNotFound | StoreError>
+
+    /** Adds text to the output of the live attempt. An empty text changes nothing. */
+    readonly append: (
+      id: JobId,
+      attempt: number,
+      text: string,
+    ) => Effect.Effect<void, JobNotFound | StaleAttempt | StoreError>
+
+    /**
+     * Ends the live attempt, adding `text` to its output in the same write. Once only: a second call is a
+     * `StaleAttempt`, which its caller may take for success after a `StoreError` of the first.
+     */
+    readonly settle: (
+      id: JobId,
+      attempt: number,
+      outcome: Outcome,
+      text: string,
+    ) => Effect.Effect<Job, JobNotFound | StaleAttempt | StoreError>
+
+    /** Asks for a job's end (see `Transition.cancel`). On a job that has ended, or asked before, changes nothing. */
+    readonly cancel: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
+
+    /** Removes a job that has ended, its input, output, log and idempotency key. */
+    readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
+
+    /**
+     * The job's log after event number `after` (0: from its beginning), at most `limit` events (default: 1000), in
+     * order, and the job as it was at the moment of reading.
+     */
+    readonly events: (
+      id: JobId,
+      after: number,
+      limit?: number,
+    ) => Effect.Effect<{ readonly job: Job; readonly events: ReadonlyArray<Event> }, JobNotFound | StoreError>
+
+    /** Waits until the job has an event after number `after`, or is no more. Costs nothing while it waits. */
+    readonly awaitEvent: (id: JobId, after: number) => Effect.Effect<void, StoreError>
+
+    /** The text that the newest attempt has put out so far. */
+    readonly output: (id: JobId) => Effect.Effect<string, JobNotFound | StoreError>
+
+    /**
+     * Does what is due by now, at most `limit` of it (default: 1000): ends backoffs, fails queued jobs past their
+     * deadline, removes jobs that ended more than `retentionMillis` ago.
+     */
+    readonly advance: (options: {
+      readonly retentionMillis: number
+      readonly limit?: number
+    }) => Effect.Effect<Advanced, StoreError>
+
+    /** Succeeds if the store can take a write now. */
+    readonly ping: Effect.Effect<void, StoreError>
+  }
+>() {}
