@@ -185,6 +185,12 @@ export const settings = {
     default: "1048576",
     schema: integer(1024, 67_108_864),
   }),
+  maxStreams: setting("OFFLOAD_MAX_STREAMS", {
+    doc: "How many event streams may be open. One more is answered 429.",
+    takes: "a whole number, 1 to 100000",
+    default: "1000",
+    schema: integer(1, 100_000),
+  }),
   log: setting("OFFLOAD_LOG", {
     doc: "How the log is written to standard output. `auto`: `pretty` on a terminal, else `json`.",
     takes: "`auto`, `pretty` or `json`",

@@ -79,6 +79,10 @@ export const claim = (job: Job, adapter: string, now: number): Job | null => {
   }
 }
 
+/** Ends the backoff of a queued job. `null`: it is not in backoff, or its backoff has time left. */
+export const ready = (job: Job, now: number): Job | null =>
+  job.status === "queued" && job.retryAt !== null && job.retryAt <= now ? { ...job, retryAt: null } : null
+
 /** Whether `attempt` is the one that may write to the job. */
 export const isLive = (job: Job, attempt: number): boolean => job.status === "running" && job.attempt === attempt
 

@@ -1,0 +1,317 @@
+/**
+ * Takes slow work off the request path: a job is saved, answered for, and run behind the permits of its resource in a
+ * supervised daemon fiber.
+ *
+ * ```ts
+ * const settled = settle(job, work, { MyError: (error) => … }) // a handler for each error of the work
+ * const fiber = yield* fork(settled)                           // the work itself does not compile here
+ * ```
+ */
+import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
+import { type Event, type Input, isTerminal, type Job, type JobId, type Metadata, makeId, type Status } from "./Job.js"
+import { Dispatcher } from "./Offload/Dispatcher.js"
+import { logJob } from "./Offload/JobLog.js"
+import { Outcomes } from "./Offload/Outcomes.js"
+import { Permits } from "./Offload/Permits.js"
+import type { Spool, SpoolError } from "./Offload/Spool.js"
+import { Worker } from "./Offload/Worker.js"
+import { OffloadConfig } from "./OffloadConfig.js"
+import {
+  type IdempotencyConflict,
+  type JobNotFound,
+  type JobNotTerminal,
+  type Page,
+  type QueueFull,
+  Store,
+  type StoreError,
+} from "./Store.js"
+
+export {
+  CurrentAttempt,
+  fork,
+  type Handled,
+  type Handlers,
+  type Queued,
+  type Settled,
+  settle,
+} from "./Offload/Settle.js"
+export { IdempotencyConflict, JobNotFound, JobNotTerminal, QueueFull, StoreError } from "./Store.js"
+
+/** No resource has this name; nothing was saved. */
+export class UnknownResource extends Schema.TaggedError<UnknownResource>()("UnknownResource", {
+  resource: Schema.String,
+  known: Schema.Array(Schema.String),
+}) {
+  override get message(): string {
+    return `There is no resource '${this.resource}'. Known: ${this.known.join(", ")}.`
+  }
+}
+
+/** What a caller asks for. Durations are milliseconds; what is absent takes the service's default. */
+export interface Submission {
+  readonly caller: string
+  readonly resource: string
+  readonly input: Input
+  readonly metadata: Metadata
+  readonly maxAttempts?: number | undefined
+  readonly timeoutMillis?: number | undefined
+  readonly deadlineMillis?: number | undefined
+  readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined
+}
+
+/** A job with everything that can be said of it now. */
+export interface Snapshot {
+  readonly job: Job
+  readonly input: Input
+  /** The text of the newest attempt so far. */
+  readonly output: string
+  /** While queued: how many jobs go first (`null` in backoff), and when it is expected to begin (`null`: not known). */
+  readonly queue: { readonly ahead: number | null; readonly expectedStartAt: number | null } | null
+}
+
+/** A resource now. */
+export interface ResourceState {
+  readonly name: string
+  readonly adapter: string
+  readonly command: string
+  readonly permits: number
+  /** Permits that are taken. */
+  readonly running: number
+  /** Jobs that wait, for a permit or for the end of their backoff. */
+  readonly queued: number
+  /** How long a permit is held, in milliseconds: a moving average; `null` before the first job. */
+  readonly serviceMillis: number | null
+}
+
+export class Offload extends Context.Tag("effect-offload/Offload")<
+  Offload,
+  {
+    /**
+     * Saves a job and, where a permit is free, forks it, in one uninterruptible step: once this answers, the job is
+     * durable and will reach exactly one terminal state. `created: false`: an earlier submission with the same
+     * idempotency key.
+     */
+    readonly submit: (
+      submission: Submission,
+    ) => Effect.Effect<
+      { readonly snapshot: Snapshot; readonly created: boolean },
+      UnknownResource | IdempotencyConflict | QueueFull | StoreError
+    >
+    readonly get: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
+    /** The job alone. */
+    readonly job: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
+    /** Waits until the job has ended, at most so many milliseconds; then answers it as it is. */
+    readonly awaitEnd: (id: JobId, millis: number) => Effect.Effect<Snapshot, JobNotFound | StoreError>
+    /** A caller's jobs, newest first, without their input and output. */
+    readonly list: (query: {
+      readonly caller: string
+      readonly status?: Status | undefined
+      readonly resource?: string | undefined
+      readonly limit: number
+      readonly cursor?: string | undefined
+    }) => Effect.Effect<Page, StoreError>
+    /**
+     * Asks for a job's end. A queued job is cancelled at once; a running one is `cancelled` when its processes are
+     * gone. A job that has ended stays as it is.
+     */
+    readonly cancel: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
+    /** Removes a job that has ended. */
+    readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
+    /** The job's log after event number `after`, then each new event as it comes; ends when the job has ended. */
+    readonly events: (id: JobId, after: number) => Stream.Stream<Event, JobNotFound | StoreError>
+    readonly resources: Effect.Effect<ReadonlyArray<ResourceState>, StoreError>
+    /** Changes a resource's permits until the next start. */
+    readonly setPermits: (
+      resource: string,
+      permits: number,
+    ) => Effect.Effect<ResourceState, UnknownResource | StoreError>
+    /** Succeeds with `ready` while work is taken on and the store takes writes. */
+    readonly readiness: Effect.Effect<"ready" | "draining", StoreError>
+    /** Stops forking, gives running attempts their grace, puts the rest back. Also done when the layer is released. */
+    readonly drain: Effect.Effect<void>
+    /** What a person calls the store. */
+    readonly store: string
+  }
+>() {
+  /** Needs a `Worker`: what the jobs do. */
+  static readonly layerWorker: Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Worker | OffloadConfig> =
+    Layer.effect(
+      Offload,
+      Effect.gen(function* () {
+        const store = yield* Store
+        const permits = yield* Permits
+        const worker = yield* Worker
+        const dispatcher = yield* Dispatcher
+        const config = yield* OffloadConfig
+
+        const known = (resource: string): Effect.Effect<void, UnknownResource> =>
+          permits.resources.includes(resource)
+            ? Effect.void
+            : Effect.fail(new UnknownResource({ resource, known: permits.resources }))
+
+        const expectedStartAt = (job: Job, ahead: number, now: number): number | null => {
+          const usage = permits.usage(job.resource)
+          if (usage === null || usage.serviceMillis === null) return null
+          // Whole rounds of the permits that must end before one is free for this job.
+          const rounds = Math.max(0, Math.ceil((ahead + 1 + usage.running - usage.permits) / usage.permits))
+          return now + Math.round(rounds * usage.serviceMillis)
+        }
+
+        const place = (job: Job) =>
+          Effect.gen(function* () {
+            if (job.status !== "queued") return null
+            const ahead = yield* store.ahead(job.id)
+            if (ahead === null) return { ahead, expectedStartAt: job.retryAt }
+            return { ahead, expectedStartAt: expectedStartAt(job, ahead, yield* Clock.currentTimeMillis) }
+          })
+
+        // The newest job is the last, or earlier where callers take turns. Counting those before it, as `place` does,
+        // would make each submission dearer than the one before.
+        const lastPlace = (job: Job) =>
+          Effect.map(Effect.all([store.counts, Clock.currentTimeMillis]), ([counts, now]) => {
+            const ahead = Math.max(0, (counts.get(job.resource)?.queued ?? 0) - 1)
+            return { ahead, expectedStartAt: expectedStartAt(job, ahead, now) }
+          })
+
+        const snapshot = (job: Job, input: Input): Effect.Effect<Snapshot, JobNotFound | StoreError> =>
+          Effect.map(
+            Effect.all([place(job), job.attempt === 0 ? Effect.succeed("") : store.output(job.id)]),
+            ([queue, output]) => ({ job, input, output, queue }),
+          )
+
+        const get = (id: JobId) => Effect.flatMap(store.getWithInput(id), ({ job, input }) => snapshot(job, input))
+
+        const submit = (submission: Submission) =>
+          Effect.gen(function* () {
+            yield* known(submission.resource)
+            const id = makeId(yield* Clock.currentTimeMillis)
+            const { created, job } = yield* store.create(
+              {
+                id,
+                resource: submission.resource,
+                caller: submission.caller,
+                input: submission.input,
+                metadata: submission.metadata,
+                maxAttempts: submission.maxAttempts ?? config.maxAttempts,
+                timeoutMillis: submission.timeoutMillis ?? config.timeout,
+                deadlineMillis: submission.deadlineMillis ?? null,
+                idempotency: submission.idempotency ?? null,
+              },
+              { maxQueued: config.maxQueued },
+            )
+            if (created) {
+              yield* logJob("job queued", job)
+              yield* dispatcher.feed(job.resource)
+            }
+            return { job, created }
+          }).pipe(
+            Effect.uninterruptible,
+            Effect.flatMap(({ created, job }) =>
+              Effect.map(created ? saved(job, submission.input) : repeated(job, submission.input), (snapshot) => ({
+                snapshot,
+                created,
+              })),
+            ),
+          )
+
+        // The job is saved: a store that fails now must not turn the answer into a refusal.
+        const saved = (job: Job, input: Input) =>
+          orAsSaved(
+            Effect.map(lastPlace(job), (queue) => ({ job, input, output: "", queue })),
+            job,
+            input,
+          )
+        const repeated = (job: Job, input: Input) => orAsSaved(get(job.id), job, input)
+        const orAsSaved = (
+          found: Effect.Effect<Snapshot, JobNotFound | StoreError>,
+          job: Job,
+          input: Input,
+        ): Effect.Effect<Snapshot> =>
+          Effect.catchAll(found, (error) =>
+            Effect.as(
+              Effect.logWarning("answered without its place in the queue").pipe(
+                Effect.annotateLogs({ module: "Offload", jobId: job.id, error: error.message }),
+              ),
+              { job, input, output: "", queue: null },
+            ),
+          )
+
+        const awaitEnd = (id: JobId, millis: number) => {
+          const wait: Effect.Effect<void, JobNotFound | StoreError> = Effect.flatMap(store.get(id), (job) =>
+            isTerminal(job.status) ? Effect.void : Effect.zipRight(store.awaitEvent(id, job.events), wait),
+          )
+          return Effect.zipRight(Effect.timeoutOption(wait, millis), get(id))
+        }
+
+        const events = (id: JobId, after: number) =>
+          Stream.paginateChunkEffect(after, (from) =>
+            Effect.gen(function* () {
+              let page = yield* store.events(id, from)
+              if (page.events.length === 0 && !isTerminal(page.job.status)) {
+                yield* store.awaitEvent(id, from)
+                page = yield* store.events(id, from)
+              }
+              const last = page.events.at(-1)?.event ?? from
+              const ended = isTerminal(page.job.status) && last >= page.job.events
+              return [Chunk.fromIterable(page.events), ended ? Option.none() : Option.some(last)] as const
+            }),
+          )
+
+        const cancel = (id: JobId) =>
+          Effect.gen(function* () {
+            const before = yield* store.get(id)
+            const job = yield* store.cancel(id)
+            yield* dispatcher.interrupt(id)
+            if (before.cancelRequestedAt === null && job.cancelRequestedAt !== null) {
+              yield* logJob(job.status === "cancelled" ? "job cancelled" : "job is being cancelled", job)
+            }
+          }).pipe(Effect.uninterruptible, Effect.zipRight(get(id)))
+
+        const states = Effect.map(store.counts, (counts) =>
+          permits.resources.map((name): ResourceState => {
+            const usage = permits.usage(name) ?? { permits: 0, running: 0, serviceMillis: null }
+            return { name, ...worker.describe(name), ...usage, queued: counts.get(name)?.queued ?? 0 }
+          }),
+        )
+
+        return {
+          submit,
+          get,
+          job: store.get,
+          awaitEnd,
+          events,
+          cancel,
+          store: store.description,
+          drain: dispatcher.drain,
+          list: store.list,
+          remove: (id) =>
+            Effect.zipRight(
+              store.remove(id),
+              Effect.logInfo("job removed").pipe(Effect.annotateLogs({ module: "Offload", jobId: id })),
+            ),
+          resources: states,
+          setPermits: (name, count) =>
+            Effect.gen(function* () {
+              yield* known(name)
+              yield* permits.resize(name, count)
+              yield* Effect.logInfo("permits changed").pipe(
+                Effect.annotateLogs({ module: "Offload", resource: name, permits: count }),
+              )
+              yield* dispatcher.feed(name)
+              const state = (yield* states).find((found) => found.name === name)
+              return state ?? (yield* new UnknownResource({ resource: name, known: permits.resources }))
+            }),
+          readiness: Effect.suspend(() =>
+            dispatcher.isDraining() ? Effect.succeed("draining" as const) : Effect.as(store.ping, "ready" as const),
+          ),
+        }
+      }),
+    ).pipe(
+      Layer.provide(Dispatcher.layer),
+      Layer.provide(Outcomes.layer),
+      Layer.provide(Layer.unwrapEffect(Effect.map(OffloadConfig, ({ permits }) => Permits.layer({ llm: permits })))),
+    )
+
+  /** The service's own worker: each job is a call of an LLM. */
+  static readonly layer = Offload.layerWorker.pipe(Layer.provide(Worker.layerLlm))
+}

@@ -1,0 +1,192 @@
+/**
+ * Moves jobs from the store to daemon fibers. It forks as many jobs of a resource as the resource has permits, in the
+ * order in which the store queues them, and leaves the rest in the store: a queue of any length costs nothing here.
+ */
+import { Cause, Context, Effect, Exit, Fiber, Layer, Queue } from "effect"
+import { dispositions } from "../Job/JobError.js"
+import type { JobId } from "../Job.js"
+import { OffloadConfig } from "../OffloadConfig.js"
+import { Store, type StoreError } from "../Store.js"
+import { logOutcome } from "./JobLog.js"
+import { Outcomes } from "./Outcomes.js"
+import { Permits } from "./Permits.js"
+import { rescue, rescueJob } from "./Rescue.js"
+import { fork } from "./Settle.js"
+import type { Spool, SpoolError } from "./Spool.js"
+import { Worker } from "./Worker.js"
+
+/** How often the store is asked what is due, and whether a queued job lies there that nothing carries. */
+const tickMillis = 500
+
+/** How long after the grace of its processes an attempt may still wait for the store, while the service drains. */
+const hurryMillis = 3000
+
+export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
+  Dispatcher,
+  {
+    /**
+     * Forks what the permits of a resource allow. A store that fails is asked again at the next tick, so that this
+     * itself cannot fail. Uninterruptible: a caller that goes away between saving and forking changes nothing.
+     */
+    readonly feed: (resource: string) => Effect.Effect<void>
+    /** Interrupts the fiber that carries a job, if there is one. Does not wait for its end. */
+    readonly interrupt: (id: JobId) => Effect.Effect<void>
+    /**
+     * Forks nothing more, lets running attempts go on for the time of `OFFLOAD_DRAIN_SECONDS`, then interrupts them,
+     * which puts their jobs back in the queue. Ends when no fiber is left. A second call waits for the first.
+     */
+    readonly drain: Effect.Effect<void>
+    /** Whether a drain has begun. */
+    readonly isDraining: () => boolean
+  }
+>() {
+  static readonly layer: Layer.Layer<
+    Dispatcher,
+    StoreError | SpoolError,
+    Store | Spool | Outcomes | Permits | Worker | OffloadConfig
+  > = Layer.scoped(
+    Dispatcher,
+    Effect.gen(function* () {
+      const context = yield* Effect.context<Outcomes | Store | Permits>()
+      const store = yield* Store
+      const outcomes = yield* Outcomes
+      const permits = yield* Permits
+      const worker = yield* Worker
+      const config = yield* OffloadConfig
+
+      const lanes = new Map<string, Lane>(
+        permits.resources.map((name) => [name, { fibers: new Map(), turn: Effect.unsafeMakeSemaphore(1) }]),
+      )
+      const ended = yield* Queue.unbounded<Ended>()
+      let draining = false
+
+      const carry = (resource: string, id: JobId, { fibers }: Lane) =>
+        fork(worker.settle({ id, resource })).pipe(
+          // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
+          Effect.mapInputContext((_: Context.Context<never>) => context),
+          Effect.tap((fiber) => {
+            fibers.set(id, fiber)
+            fiber.addObserver((exit) => {
+              fibers.delete(id)
+              ended.unsafeOffer({ resource, id, exit })
+            })
+          }),
+        )
+
+      const free = (resource: string, { fibers }: Lane) =>
+        draining ? 0 : Math.max(0, (permits.usage(resource)?.permits ?? 0) - fibers.size)
+
+      const forkNext = (resource: string, lane: Lane) =>
+        Effect.gen(function* () {
+          const room = free(resource, lane)
+          if (room === 0) return
+          // A carried job stays in the queue until its fiber has claimed it.
+          const ids = yield* store.queued(resource, room + lane.fibers.size + outcomes.unreadable.size)
+          const next = ids.filter((id) => !lane.fibers.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
+          yield* Effect.forEach(next, (id) => carry(resource, id, lane), { discard: true })
+        }).pipe(
+          Effect.catchTag("StoreError", (error) =>
+            Effect.logWarning("queue not read: the store is out of reach").pipe(
+              Effect.annotateLogs({ module: "Offload", resource, error: error.message }),
+            ),
+          ),
+        )
+
+      const feed = (resource: string): Effect.Effect<void> =>
+        Effect.suspend(() => {
+          const lane = lanes.get(resource)
+          return lane === undefined || free(resource, lane) === 0
+            ? Effect.void
+            : // One at a time, or two of them would fork the same job.
+              Effect.uninterruptible(lane.turn.withPermits(1)(forkNext(resource, lane)))
+        })
+
+      const next = ({ exit, id, resource }: Ended) =>
+        Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)
+          ? Effect.zipRight(abandoned(id, exit.cause), feed(resource))
+          : feed(resource)
+
+      // Settling never fails; should it die of a bug, the job must not stay `running` for ever.
+      const abandoned = (id: JobId, cause: Cause.Cause<never>) =>
+        Effect.logError("an attempt was lost to a bug of this program", cause).pipe(
+          Effect.zipRight(store.get(id)),
+          Effect.flatMap((job) => (job.status === "running" ? rescueJob(job) : Effect.void)),
+          Effect.catchAll((error) =>
+            Effect.logError("its job stays as it is until the next start").pipe(
+              Effect.annotateLogs({ error: error.message }),
+            ),
+          ),
+          Effect.annotateLogs({ module: "Offload", jobId: id }),
+          Effect.provide(context),
+        )
+
+      const tick = store.advance({ retentionMillis: config.retention }).pipe(
+        Effect.tap(({ expired }) => Effect.forEach(expired, (job) => logOutcome(job, dispositions.Expired.level))),
+        Effect.catchTag("StoreError", (error) =>
+          Effect.logWarning("nothing that is due was done: the store is out of reach").pipe(
+            Effect.annotateLogs({ module: "Offload", error: error.message }),
+          ),
+        ),
+        // Also finds what nothing carries, whatever the reason.
+        Effect.zipRight(Effect.forEach(permits.resources, feed, { discard: true })),
+      )
+
+      const fibers = () => [...lanes.values()].flatMap((lane) => [...lane.fibers.values()])
+
+      const drainNow = Effect.gen(function* () {
+        const running = fibers()
+        yield* Effect.logInfo("draining").pipe(
+          Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
+        )
+        yield* Effect.timeoutOption(Fiber.awaitAll(running), config.drain)
+        const late = fibers()
+        yield* Effect.forEach(late, Fiber.interruptFork, { discard: true })
+        yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
+        yield* outcomes.hurry
+        yield* Fiber.awaitAll(late)
+        yield* Effect.logInfo("drained").pipe(
+          Effect.annotateLogs({ finished: running.length - late.length, handedBack: late.length }),
+        )
+      }).pipe(Effect.annotateLogs({ module: "Offload" }))
+
+      // It has a fiber of its own, since an interruption of its caller must not cut it short.
+      const asked = yield* Effect.makeLatch(false)
+      const drainer = yield* Effect.forkScoped(Effect.zipRight(asked.await, drainNow))
+      const drain = Effect.suspend(() => {
+        draining = true
+        return Effect.zipRight(asked.open, Effect.asVoid(Fiber.await(drainer)))
+      })
+
+      yield* rescue
+      yield* tick
+      yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(ended), next)))
+      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(tickMillis), tick)))
+      // Last, so that the fibers above feed nothing while it drains, and first of all to be released.
+      yield* Effect.addFinalizer(() => drain)
+
+      return {
+        feed,
+        drain,
+        isDraining: () => draining,
+        interrupt: (id) =>
+          Effect.suspend(() => {
+            const fiber = [...lanes.values()].map((lane) => lane.fibers.get(id)).find((found) => found !== undefined)
+            return fiber === undefined ? Effect.void : Fiber.interruptFork(fiber)
+          }),
+      }
+    }),
+  )
+}
+
+/** A fiber that carried a job, when it is no more. */
+interface Ended {
+  readonly resource: string
+  readonly id: JobId
+  readonly exit: Exit.Exit<void>
+}
+
+/** The fibers that carry a resource's jobs, and whose turn it is to fork more of them. */
+interface Lane {
+  readonly fibers: Map<JobId, Fiber.RuntimeFiber<void>>
+  readonly turn: Effect.Semaphore
+}

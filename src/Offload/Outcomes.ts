@@ -1,0 +1,137 @@
+/**
+ * The two writes that frame an attempt, its claim and its outcome, and the one log line that each of them has.
+ * A store that is out of reach is tried again for as long as the process lives; after that the spool keeps the outcome.
+ */
+import { Clock, Context, Effect, Layer, Random } from "effect"
+import type { Disposition } from "../Job/JobError.js"
+import { failedAttempts, type Outcome } from "../Job/Transition.js"
+import type { Failure, Job, JobId } from "../Job.js"
+import { OffloadConfig } from "../OffloadConfig.js"
+import { type JobWithInput, Store, type StoreError } from "../Store.js"
+import { logJob, logOutcome } from "./JobLog.js"
+import { Spool } from "./Spool.js"
+
+/** How an attempt ended, and the text that is still to be stored with it. */
+export interface Ended {
+  readonly id: JobId
+  readonly attempt: number
+  readonly outcome: Outcome
+  readonly text: string
+  readonly level: Disposition["level"]
+}
+
+export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
+  Outcomes,
+  {
+    /**
+     * Begins the next attempt of a queued job, trying again while the store is out of reach; `interruptible` is
+     * applied to the time in between. `null`: the job is no longer queued, or its record cannot be read.
+     */
+    readonly claim: Claim
+
+    /** When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said. */
+    readonly retryAt: (job: Job) => (failure: Failure | null) => Effect.Effect<number>
+
+    /** Stores an outcome, and logs it. Ends when the store, or else the spool, has it. */
+    readonly record: (ended: Ended) => Effect.Effect<void>
+
+    /** From now on an outcome that the store does not take at once goes to the spool: the process is about to end. */
+    readonly hurry: Effect.Effect<void>
+
+    /** Jobs whose record could not be read: they stay as they are, and are left alone until the next start. */
+    readonly unreadable: ReadonlySet<JobId>
+  }
+>() {
+  static readonly layer: Layer.Layer<Outcomes, never, Store | Spool | OffloadConfig> = Layer.effect(
+    Outcomes,
+    Effect.gen(function* () {
+      const store = yield* Store
+      const spool = yield* Spool
+      const config = yield* OffloadConfig
+      const unreadable = new Set<JobId>()
+      let hurried = false
+
+      const claim: Claim = (job, interruptible, pause = firstPause) =>
+        store.claim(job.id, job.adapter).pipe(
+          Effect.tap((claimed) => (claimed === null ? Effect.void : logJob("job running", claimed.job))),
+          Effect.catchTags({
+            JobNotFound: () => Effect.succeed(null),
+            StoreError: (error) =>
+              error.reason === "malformed"
+                ? Effect.as(setAside(job.id, error), null)
+                : logStoreError("job not begun yet: the store is out of reach", error).pipe(
+                    Effect.zipRight(interruptible(Effect.sleep(pause))),
+                    Effect.zipRight(claim(job, interruptible, nextPause(pause))),
+                  ),
+          }),
+        )
+
+      const setAside = (id: JobId, error: StoreError) => {
+        unreadable.add(id)
+        return Effect.logError("job left alone: its record cannot be read").pipe(
+          Effect.annotateLogs({ error: error.message }),
+        )
+      }
+
+      const record = (ended: Ended, pause = firstPause): Effect.Effect<void> =>
+        store.settle(ended.id, ended.attempt, ended.outcome, ended.text).pipe(
+          Effect.flatMap((job) => logOutcome(job, ended.level)),
+          Effect.catchTags({
+            // Either an earlier write was applied though it failed, or a later attempt owns the job.
+            StaleAttempt: () => Effect.logWarning("outcome not stored: its attempt had ended before"),
+            JobNotFound: () => Effect.logWarning("outcome not stored: its job is no more"),
+            StoreError: (error) =>
+              hurried || error.reason === "malformed"
+                ? keep(ended, error)
+                : logStoreError("outcome not stored yet", error).pipe(
+                    Effect.zipRight(Effect.sleep(pause)),
+                    Effect.zipRight(record(ended, nextPause(pause))),
+                  ),
+          }),
+        )
+
+      const keep = (ended: Ended, error: StoreError) =>
+        spool.save(ended).pipe(
+          Effect.zipRight(logStoreError("outcome kept in the spool until the next start", error)),
+          Effect.catchAll((spoolError) =>
+            Effect.logError("outcome lost: neither the store nor the spool took it; its attempt will be rescued").pipe(
+              Effect.annotateLogs({ error: error.message, spoolError: spoolError.message }),
+            ),
+          ),
+        )
+
+      return {
+        unreadable,
+        claim,
+        record,
+        hurry: Effect.sync(() => {
+          hurried = true
+        }),
+        retryAt: (job) => (failure) =>
+          Effect.gen(function* () {
+            const now = yield* Clock.currentTimeMillis
+            const spread = yield* Random.nextRange(0.5, 1.5)
+            const backoff = Math.min(config.retryMax, config.retryBase * 2 ** failedAttempts(job))
+            return now + Math.ceil(Math.max(backoff * spread, failure?.retryAfterMillis ?? 0))
+          }),
+      }
+    }),
+  )
+}
+
+type Claim = (
+  job: { readonly id: JobId; readonly adapter: string },
+  interruptible: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
+  pause?: number,
+) => Effect.Effect<JobWithInput | null>
+
+/**
+ * The wait before a write is tried again, in milliseconds: doubles up to the longest. Nothing cuts it short, since
+ * settling is uninterruptible and must not race anything: an interruption of its fiber would end the race, and with it
+ * the outcome.
+ */
+const firstPause = 100
+const nextPause = (pause: number): number => Math.min(pause * 2, 1000)
+
+const logStoreError = (message: string, error: StoreError) =>
+  Effect.logWarning(message).pipe(Effect.annotateLogs({ error: error.message }))

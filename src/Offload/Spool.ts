@@ -1,0 +1,105 @@
+/**
+ * Where an outcome goes when the process must end before the store took it: one file an attempt, given to the store at
+ * the next start. An answer that was paid for is not lost to a store that was down.
+ */
+import { FileSystem, Path, type Error as PlatformError } from "@effect/platform"
+import { Context, Effect, Layer, Schema } from "effect"
+import type { Outcome } from "../Job/Transition.js"
+import { Failure, JobId, Usage } from "../Job.js"
+
+const OutcomeSchema: Schema.Schema<Outcome> = Schema.Union(
+  Schema.TaggedStruct("Succeeded", {
+    output: Schema.Struct({
+      usage: Schema.optional(Usage),
+      truncated: Schema.optional(Schema.Boolean),
+    }),
+  }),
+  Schema.TaggedStruct("Failed", { failure: Failure, retryAt: Schema.Number }),
+  Schema.TaggedStruct("Interrupted", {}),
+  Schema.TaggedStruct("Orphaned", { retryAt: Schema.Number }),
+)
+
+/** An outcome that no store has taken yet, with the text that is to be stored with it. */
+export const Entry = Schema.Struct({
+  id: JobId,
+  attempt: Schema.Number,
+  outcome: OutcomeSchema,
+  text: Schema.String,
+})
+export type Entry = typeof Entry.Type
+
+/** The spool could not be read or written; `detail` names the file. */
+export class SpoolError extends Schema.TaggedError<SpoolError>()("SpoolError", {
+  detail: Schema.String,
+  cause: Schema.optional(Schema.Defect),
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+export class Spool extends Context.Tag("effect-offload/Spool")<
+  Spool,
+  {
+    /** Keeps an outcome; durable before it succeeds. An entry of the same attempt is replaced. */
+    readonly save: (entry: Entry) => Effect.Effect<void, SpoolError>
+    /** Gives each kept outcome to `take`, and forgets it once that has succeeded. Answers how many. */
+    readonly replay: <E, R>(
+      take: (entry: Entry) => Effect.Effect<void, E, R>,
+    ) => Effect.Effect<number, E | SpoolError, R>
+  }
+>() {
+  /** For a store that keeps nothing either: whatever it is given is reported as lost. */
+  static readonly layerNone: Layer.Layer<Spool> = Layer.succeed(Spool, {
+    save: () => Effect.fail(new SpoolError({ detail: "This service has no folder to keep outcomes in." })),
+    replay: () => Effect.succeed(0),
+  })
+
+  /** A folder, made when the first entry comes. */
+  static readonly layer = (folder: string): Layer.Layer<Spool, never, FileSystem.FileSystem | Path.Path> =>
+    Layer.effect(
+      Spool,
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const path = yield* Path.Path
+        const failed = (file: string) => (cause: PlatformError.PlatformError | Error) =>
+          new SpoolError({ detail: `The outcome in '${file}' could not be kept or read.`, cause })
+
+        const save = (entry: Entry) => {
+          const file = path.join(folder, `${entry.id}.${entry.attempt}.json`)
+          return Effect.gen(function* () {
+            const json = yield* Schema.encode(Schema.parseJson(Entry))(entry)
+            yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                const handle = yield* fs.open(`${file}.part`, { flag: "w", mode: 0o600 })
+                yield* handle.writeAll(new TextEncoder().encode(json))
+                yield* handle.sync
+              }),
+            )
+            // A half-written entry never has this name.
+            yield* fs.rename(`${file}.part`, file)
+          }).pipe(Effect.mapError(failed(file)))
+        }
+
+        const read = (file: string) =>
+          Effect.flatMap(fs.readFileString(file), Schema.decode(Schema.parseJson(Entry))).pipe(
+            Effect.mapError(failed(file)),
+          )
+
+        return {
+          save,
+          replay: (take) =>
+            Effect.gen(function* () {
+              if (!(yield* fs.exists(folder).pipe(Effect.mapError(failed(folder))))) return 0
+              const names = yield* fs.readDirectory(folder).pipe(Effect.mapError(failed(folder)))
+              const files = names.filter((name) => name.endsWith(".json")).map((name) => path.join(folder, name))
+              yield* Effect.forEach(files, (file) =>
+                Effect.zipRight(Effect.flatMap(read(file), take), fs.remove(file).pipe(Effect.mapError(failed(file)))),
+              )
+              return files.length
+            }),
+        }
+      }),
+    )
+}

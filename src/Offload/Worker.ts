@@ -1,0 +1,62 @@
+/**
+ * What a job is made of: from a queued job to its settled work. The service's own worker calls an LLM; a program that
+ * offloads something else provides another one, and gets the queue, the permits, the retries and the API with it.
+ */
+import { Clock, Context, Effect, Layer } from "effect"
+import { dispositions, type LlmError, toFailure } from "../Job/JobError.js"
+import type { JobId, Output } from "../Job.js"
+import { Llm } from "../Llm.js"
+import type { Store } from "../Store.js"
+import type { Outcomes } from "./Outcomes.js"
+import { CurrentAttempt, type Handled, type Handlers, type Settled, settle } from "./Settle.js"
+
+export class Worker extends Context.Tag("effect-offload/Worker")<
+  Worker,
+  {
+    /** The work of a job, settled. */
+    readonly settle: (job: { readonly id: JobId; readonly resource: string }) => Settled<Outcomes | Store>
+    /** What runs the jobs of a resource: recorded in each attempt, and shown in `GET /resources`. */
+    readonly describe: (resource: string) => { readonly adapter: string; readonly command: string }
+    /** Ends whatever an earlier run of this service left running; answers how many processes that were. */
+    readonly killOrphans: Effect.Effect<number>
+  }
+>() {
+  /** Jobs that are calls of an LLM. */
+  static readonly layerLlm: Layer.Layer<Worker, never, Llm> = Layer.effect(
+    Worker,
+    Effect.map(Llm, (llm) => ({
+      settle: ({ id, resource }) => settle({ id, resource, adapter: llm.adapter(resource) }, callLlm(llm), llmHandlers),
+      describe: (resource) => ({ adapter: llm.adapter(resource), command: llm.command(resource) }),
+      killOrphans: llm.killOrphans,
+    })),
+  )
+}
+
+const callLlm = (llm: Llm["Type"]): Effect.Effect<Output, LlmError, CurrentAttempt> =>
+  Effect.gen(function* () {
+    const { job, input, emit } = yield* CurrentAttempt
+    const now = yield* Clock.currentTimeMillis
+    const left = job.deadlineAt === null ? Number.POSITIVE_INFINITY : job.deadlineAt - now
+    return yield* llm.run({
+      resource: job.resource,
+      attemptId: `${job.id}.${job.attempt}`,
+      input,
+      timeoutMillis: Math.max(1, Math.min(job.timeoutMillis, left)),
+      onText: emit,
+    })
+  })
+
+const handle = (error: LlmError): Handled => ({ level: dispositions[error._tag].level, failure: toFailure(error) })
+
+const llmHandlers: Handlers<LlmError> = {
+  LlmNotFound: handle,
+  LlmExit: handle,
+  LlmTimeout: handle,
+  LlmRateLimited: handle,
+  LlmOverloaded: handle,
+  LlmAuth: handle,
+  LlmOutputTooLarge: handle,
+  LlmOutputTruncated: handle,
+  LlmSpawn: handle,
+  BudgetExceeded: handle,
+}

@@ -1,0 +1,102 @@
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Schedule } from "effect"
+import { Offload } from "../../src/Offload.js"
+import { service, submit, untilStatus } from "./harness.js"
+
+describe("dispatch", () => {
+  it.live("runs the jobs of one caller in their order", () => {
+    const order: Array<string> = []
+    return Effect.gen(function* () {
+      const jobs = yield* Effect.forEach(
+        Array.from({ length: 50 }, (_, index) => String(index)),
+        (prompt) => submit(prompt),
+      )
+      yield* Effect.forEach(jobs, ({ id }) => untilStatus(id, "succeeded"))
+      expect(order).toEqual(Array.from({ length: 50 }, (_, index) => String(index)))
+    }).pipe(
+      Effect.provide(
+        service(({ input }) =>
+          Effect.gen(function* () {
+            order.push(input.prompt)
+            yield* Effect.yieldNow()
+            return {}
+          }),
+        ),
+      ),
+    )
+  })
+
+  it.live("follows a change of permits while jobs wait", () => {
+    const gates = Effect.runSync(Deferred.make<void>())
+    let running = 0
+    const settled = (expected: number) =>
+      Effect.sync(() => running).pipe(
+        Effect.filterOrFail((now) => now === expected),
+        Effect.retry(Schedule.intersect(Schedule.spaced(5), Schedule.recurs(400))),
+      )
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      const jobs = yield* Effect.forEach(Array.from({ length: 10 }), () => submit("wait"))
+      yield* settled(2)
+      expect(yield* offload.setPermits("llm", 5)).toMatchObject({ name: "llm", permits: 5 })
+      yield* settled(5)
+      expect((yield* offload.resources)[0]).toMatchObject({ permits: 5, running: 5, queued: 5 })
+      yield* Deferred.succeed(gates, undefined)
+      yield* Effect.forEach(jobs, ({ id }) => untilStatus(id, "succeeded"))
+    }).pipe(
+      Effect.provide(
+        service(() =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => void running++),
+            () => Effect.as(Deferred.await(gates), {}),
+            () => Effect.sync(() => void running--),
+          ),
+        ),
+      ),
+    )
+  })
+
+  it.live("says how many jobs go first, and when a job is expected to begin", () => {
+    const gate = Effect.runSync(Deferred.make<void>())
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      const warm = yield* submit("warm")
+      yield* untilStatus(warm.id, "succeeded")
+      yield* Effect.forEach(Array.from({ length: 2 }), () => submit("wait"))
+      const waiting = yield* Effect.forEach(Array.from({ length: 3 }), () => submit("wait"))
+      yield* Effect.sleep(20)
+      const queues = yield* Effect.forEach(waiting, ({ id }) => Effect.map(offload.get(id), ({ queue }) => queue))
+      expect(queues.map((queue) => queue?.ahead)).toEqual([0, 1, 2])
+      expect(queues.every((queue) => typeof queue?.expectedStartAt === "number")).toBe(true)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach(waiting, ({ id }) => untilStatus(id, "succeeded"))
+    }).pipe(
+      Effect.provide(
+        service(({ input }) => (input.prompt === "warm" ? Effect.succeed({}) : Effect.as(Deferred.await(gate), {}))),
+      ),
+    )
+  })
+
+  it.live(
+    "keeps the event loop's delay under 50 ms at p99 with 10,000 jobs waiting while jobs finish",
+    () =>
+      Effect.gen(function* () {
+        const offload = yield* Offload
+        yield* Effect.forEach(Array.from({ length: 10_000 }), () => submit("wait"), { concurrency: 100 })
+        const queued = Effect.map(offload.resources, ([llm]) => llm?.queued ?? 0)
+        const before = yield* queued
+        const delay = monitorEventLoopDelay({ resolution: 5 })
+        delay.enable()
+        // 200 finish while at least 9,000 wait.
+        yield* queued.pipe(
+          Effect.filterOrFail((now) => now <= before - 200),
+          Effect.retry(Schedule.intersect(Schedule.spaced(10), Schedule.recurs(2000))),
+        )
+        delay.disable()
+        expect(yield* queued).toBeGreaterThan(9000)
+        expect(delay.percentile(99) / 1e6).toBeLessThan(50)
+      }).pipe(Effect.provide(service(() => Effect.as(Effect.sleep(5), {}), { drain: 0 }))),
+    60_000,
+  )
+})

@@ -1,0 +1,105 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber, TestClock } from "effect"
+import fc from "fast-check"
+import { Permits } from "../../src/Offload/Permits.js"
+
+describe("permits", () => {
+  it.effect("never lets more run than there are permits, and serves those that wait in their order", () =>
+    Effect.gen(function* () {
+      const { usage, withPermit } = yield* Permits
+      const order: Array<number> = []
+      let most = 0
+      const fibers = yield* Effect.forEach(
+        Array.from({ length: 20 }, (_, index) => index),
+        (index) =>
+          Effect.fork(
+            withPermit("llm")(
+              Effect.gen(function* () {
+                order.push(index)
+                most = Math.max(most, usage("llm")?.running ?? 0)
+                yield* Effect.sleep(1000)
+              }),
+            ),
+          ),
+      )
+      yield* TestClock.adjust(20_000)
+      yield* Fiber.joinAll(fibers)
+      expect(most).toBe(2)
+      expect(order).toEqual(Array.from({ length: 20 }, (_, index) => index))
+      expect(usage("llm")).toEqual({ permits: 2, running: 0, serviceMillis: 1000 })
+    }).pipe(Effect.provide(Permits.layer({ llm: 2 }))),
+  )
+
+  it.effect("grows at once, and shrinks as permits are given back", () =>
+    Effect.gen(function* () {
+      const { resize, usage, withPermit } = yield* Permits
+      const running = () => usage("llm")?.running
+      const go = yield* Effect.forEach([1, 2, 3, 4, 5], () => Deferred.make<void>())
+      yield* Effect.forEach(go, (gate) => Effect.fork(withPermit("llm")(Deferred.await(gate))))
+      yield* Effect.yieldNow()
+      expect(running()).toBe(2)
+      yield* resize("llm", 4)
+      yield* Effect.sleep(0).pipe(Effect.fork, Effect.zipRight(TestClock.adjust(1)))
+      expect(running()).toBe(4)
+      yield* resize("llm", 1)
+      expect(running()).toBe(4)
+      for (const [index, expected] of [3, 2, 1, 1, 0].entries()) {
+        const gate = go[index]
+        if (gate !== undefined) yield* Deferred.succeed(gate, undefined)
+        yield* TestClock.adjust(1)
+        expect(running()).toBe(expected)
+      }
+    }).pipe(Effect.provide(Permits.layer({ llm: 2 }))),
+  )
+
+  it("gives every permit back, whatever happens to the work and to those that wait", async () => {
+    const fate = fc.constantFrom("succeed", "fail", "die", "interrupt", "throw", "interrupt while waiting")
+    await fc.assert(
+      fc.asyncProperty(fc.array(fate, { maxLength: 40 }), fc.integer({ min: 1, max: 4 }), async (fates, permits) => {
+        const program = Effect.gen(function* () {
+          const { usage, withPermit } = yield* Permits
+          const fibers = yield* Effect.forEach(fates, (kind) => {
+            const work: Record<typeof kind, Effect.Effect<unknown, string>> = {
+              succeed: Effect.yieldNow(),
+              fail: Effect.zipRight(Effect.yieldNow(), Effect.fail("failed")),
+              die: Effect.zipRight(Effect.yieldNow(), Effect.die("died")),
+              interrupt: Effect.never,
+              throw: Effect.sync(() => {
+                throw new Error("spawn")
+              }),
+              "interrupt while waiting": Effect.void,
+            }
+            return Effect.fork(withPermit("llm")(work[kind] ?? Effect.void))
+          })
+          yield* Effect.yieldNow()
+          yield* Effect.forEach(
+            fibers,
+            (fiber, index) =>
+              fates[index]?.startsWith("interrupt") === true ? Fiber.interrupt(fiber) : Fiber.await(fiber),
+            { concurrency: "unbounded" },
+          )
+          expect(usage("llm")?.running).toBe(0)
+          // All of them can be taken again.
+          const gate = yield* Deferred.make<void>()
+          const takers = yield* Effect.forEach(Array.from({ length: permits }), () =>
+            Effect.fork(withPermit("llm")(Deferred.await(gate))),
+          )
+          yield* Effect.yieldNow().pipe(Effect.repeatN(20))
+          expect(usage("llm")?.running).toBe(permits)
+          yield* Deferred.succeed(gate, undefined)
+          yield* Fiber.joinAll(takers)
+        })
+        await Effect.runPromise(Effect.provide(program, Permits.layer({ llm: permits })))
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  it.effect("runs nothing for a resource that has no ceiling", () =>
+    Effect.gen(function* () {
+      const { withPermit } = yield* Permits
+      const exit = yield* Effect.exit(withPermit("unknown")(Effect.void))
+      expect(Exit.isFailure(exit)).toBe(true)
+    }).pipe(Effect.provide(Permits.layer({ llm: 2 }))),
+  )
+})
