@@ -1,0 +1,263 @@
+/**
+ * The HTTP contract: paths, schemas and status codes, and nothing that runs. A client imports this alone.
+ * Times are RFC 3339 strings in UTC, durations are seconds.
+ */
+import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
+import { Schema } from "effect"
+import { type ProblemSlug, schemaOf } from "./Api/Problem.js"
+import { AttemptOutcome, Failure, JobId, Metadata, ResourceName, Status, Usage } from "./Job.js"
+
+const Time = Schema.String.annotations({ identifier: "Time", format: "date-time", description: "RFC 3339, in UTC" })
+
+const Seconds = (min: number, max: number, description: string) =>
+  Schema.Number.pipe(Schema.between(min, max)).annotations({ description })
+
+const Text = (max: number, description: string) =>
+  Schema.String.pipe(Schema.minLength(1), Schema.maxLength(max)).annotations({ description })
+
+/** At most 16 labels; names of 1-64 characters, values of at most 512. */
+const SubmittedMetadata = Schema.Record({
+  key: Schema.String.pipe(Schema.minLength(1), Schema.maxLength(64)),
+  value: Schema.String.pipe(Schema.maxLength(512)),
+}).pipe(
+  Schema.filter((labels) => Object.keys(labels).length <= 16, {
+    message: () => "at most 16 labels",
+    jsonSchema: { maxProperties: 16 },
+  }),
+)
+
+/** What `POST /jobs` takes. Unknown members are refused. */
+export const SubmitJob = Schema.Struct({
+  prompt: Schema.String.pipe(Schema.minLength(1)).annotations({ description: "What the work is given" }),
+  resource: Schema.optionalWith(ResourceName, { default: () => "llm" }),
+  model: Schema.optional(Text(200, "The model, as the resource's command line names it")),
+  system: Schema.optional(Text(100_000, "The system prompt")),
+  metadata: Schema.optionalWith(SubmittedMetadata, { default: () => ({}) }),
+  timeoutSeconds: Schema.optional(Seconds(0.1, 86_400, "The longest that one attempt may run")),
+  deadlineSeconds: Schema.optional(
+    Seconds(0.1, 31_536_000, "The longest until the job must have ended, waiting included"),
+  ),
+  maxAttempts: Schema.optional(
+    Schema.Int.pipe(Schema.between(1, 100)).annotations({
+      description: "How many attempts may fail before the job does",
+    }),
+  ),
+}).annotations({ identifier: "SubmitJob" })
+export type SubmitJob = typeof SubmitJob.Type
+
+/** One try of a job. */
+export const Attempt = Schema.Struct({
+  attempt: Schema.Int,
+  adapter: Schema.String.annotations({ description: "What ran it, such as 'claude', or 'demo' for the demo model" }),
+  startedAt: Time,
+  finishedAt: Schema.NullOr(Time),
+  outcome: Schema.NullOr(AttemptOutcome),
+  cause: Schema.NullOr(Failure),
+}).annotations({ identifier: "Attempt" })
+
+const summary = {
+  id: JobId,
+  resource: Schema.String,
+  status: Status,
+  attempt: Schema.Int.annotations({ description: "The number of the newest attempt; 0 before the first" }),
+  maxAttempts: Schema.Int,
+  timeoutSeconds: Schema.Number,
+  createdAt: Time,
+  startedAt: Schema.NullOr(Time),
+  finishedAt: Schema.NullOr(Time),
+  cancelRequestedAt: Schema.NullOr(Time),
+  retryAt: Schema.NullOr(Time).annotations({ description: "While queued after a failure: when the backoff ends" }),
+  deadlineAt: Schema.NullOr(Time),
+  metadata: Metadata,
+  error: Schema.NullOr(Failure),
+}
+
+/** A job in a listing: without its input, its output and its attempts. */
+export const JobSummary = Schema.Struct(summary).annotations({ identifier: "JobSummary" })
+
+/** A job. */
+export const Job = Schema.Struct({
+  ...summary,
+  input: Schema.Struct({
+    prompt: Schema.String,
+    model: Schema.optional(Schema.String),
+    system: Schema.optional(Schema.String),
+  }),
+  output: Schema.NullOr(
+    Schema.Struct({ text: Schema.String, truncated: Schema.Boolean, usage: Schema.NullOr(Usage) }),
+  ).annotations({ description: "The answer of the newest attempt, as far as it has come" }),
+  attempts: Schema.Array(Attempt),
+  position: Schema.optional(
+    Schema.NullOr(Schema.Int).annotations({
+      description: "While queued: its place, from 1; exact up to 10001; null in backoff",
+    }),
+  ),
+  expectedStartAt: Schema.optional(
+    Schema.NullOr(Time).annotations({ description: "While queued: when it is expected to begin; null if not known" }),
+  ),
+}).annotations({ identifier: "Job" })
+
+export const JobPage = Schema.Struct({
+  jobs: Schema.Array(JobSummary),
+  cursor: Schema.NullOr(Schema.String).annotations({ description: "The next page's cursor; null on the last page" }),
+}).annotations({ identifier: "JobPage" })
+
+export const Resource = Schema.Struct({
+  name: Schema.String,
+  adapter: Schema.String,
+  command: Schema.String,
+  permits: Schema.Int.annotations({ description: "How many of its jobs run at once" }),
+  running: Schema.Int,
+  queued: Schema.Int,
+  serviceSeconds: Schema.NullOr(Schema.Number).annotations({
+    description: "How long a permit is held: a moving average; null before the first job",
+  }),
+}).annotations({ identifier: "Resource" })
+
+/** What `PATCH /resources/{name}` takes. */
+export const PatchResource = Schema.Struct({ permits: Schema.Int.pipe(Schema.between(1, 1000)) }).annotations({
+  identifier: "PatchResource",
+})
+
+export const Health = Schema.Struct({ status: Schema.Literal("live", "ready") }).annotations({ identifier: "Health" })
+
+export const ListQuery = Schema.Struct({
+  status: Schema.optional(Status),
+  resource: Schema.optional(ResourceName),
+  limit: Schema.optionalWith(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 100)), { default: () => 20 }),
+  cursor: Schema.optional(Schema.String.pipe(Schema.maxLength(200))),
+})
+
+const JobPath = Schema.Struct({ id: Schema.String })
+const ResourcePath = Schema.Struct({ name: Schema.String })
+
+const Prefer = Schema.optional(
+  Schema.String.annotations({
+    description: "`wait=N` (RFC 7240): wait up to N seconds, at most 60, for the job's end",
+  }),
+)
+
+export const SubmitHeaders = Schema.Struct({
+  "idempotency-key": Schema.optional(Text(255, "The same key and body give the same job for 24 hours")),
+  prefer: Prefer,
+})
+
+export const EventsHeaders = Schema.Struct({
+  "last-event-id": Schema.optional(
+    Schema.NumberFromString.pipe(Schema.int(), Schema.nonNegative()).annotations({
+      description: "The stream goes on after this event",
+    }),
+  ),
+})
+
+const EventStream = HttpApiSchema.Text({ contentType: "text/event-stream" })
+
+const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<ProblemSlug>]>(...slugs: Slugs) =>
+  Schema.Union(...slugs.map(schemaOf))
+
+const jobs = HttpApiGroup.make("jobs")
+  .add(
+    HttpApiEndpoint.post("submitJob", "/jobs")
+      .setHeaders(SubmitHeaders)
+      .setPayload(SubmitJob)
+      .addSuccess(Job, { status: 202 })
+      .addSuccess(Job, { status: 200 })
+      .addError(
+        problem(
+          "invalid-json",
+          "invalid-request",
+          "invalid-parameter",
+          "unknown-resource",
+          "idempotency-conflict",
+          "body-too-large",
+          "unsupported-media-type",
+          "queue-full",
+        ),
+      )
+      .annotate(OpenApi.Summary, "Submit a job: saved durably, answered 202, run behind the resource's permits"),
+  )
+  .add(
+    HttpApiEndpoint.get("getJob", "/jobs/:id")
+      .setPath(JobPath)
+      .setHeaders(Schema.Struct({ prefer: Prefer }))
+      .addSuccess(Job)
+      .addError(problem("job-not-found", "invalid-parameter"))
+      .annotate(OpenApi.Summary, "A job"),
+  )
+  .add(
+    HttpApiEndpoint.get("listJobs", "/jobs")
+      .setUrlParams(ListQuery)
+      .addSuccess(JobPage)
+      .addError(problem("invalid-parameter"))
+      .annotate(OpenApi.Summary, "Jobs, newest first"),
+  )
+  .add(
+    HttpApiEndpoint.post("cancelJob", "/jobs/:id/cancel")
+      .setPath(JobPath)
+      .addSuccess(Job, { status: 202 })
+      .addSuccess(Job, { status: 200 })
+      .addError(problem("job-not-found"))
+      .annotate(OpenApi.Summary, "Cancel a job: 200 when it has ended, 202 while its processes are being ended"),
+  )
+  .add(
+    HttpApiEndpoint.del("deleteJob", "/jobs/:id")
+      .setPath(JobPath)
+      .addSuccess(HttpApiSchema.NoContent)
+      .addError(problem("job-not-found", "job-not-terminal"))
+      .annotate(OpenApi.Summary, "Remove a job that has ended"),
+  )
+  .add(
+    HttpApiEndpoint.get("jobEvents", "/jobs/:id/events")
+      .setPath(JobPath)
+      .setHeaders(EventsHeaders)
+      .addSuccess(EventStream)
+      .addSuccess(HttpApiSchema.NoContent)
+      .addError(problem("job-not-found", "invalid-parameter", "too-many-streams"))
+      .annotate(OpenApi.Summary, "A job's life as server-sent events: `status`, `output`, `done`"),
+  )
+
+const resources = HttpApiGroup.make("resources")
+  .add(
+    HttpApiEndpoint.get("listResources", "/resources")
+      .addSuccess(Schema.Struct({ resources: Schema.Array(Resource) }))
+      .annotate(OpenApi.Summary, "What each resource is doing"),
+  )
+  .add(
+    HttpApiEndpoint.patch("patchResource", "/resources/:name")
+      .setPath(ResourcePath)
+      .setPayload(PatchResource)
+      .addSuccess(Resource)
+      .addError(
+        problem("resource-not-found", "invalid-json", "invalid-request", "body-too-large", "unsupported-media-type"),
+      )
+      .annotate(OpenApi.Summary, "Change a resource's permits until the next start"),
+  )
+
+const operations = HttpApiGroup.make("operations")
+  .add(
+    HttpApiEndpoint.get("live", "/health/live")
+      .addSuccess(Health)
+      .annotate(OpenApi.Summary, "Whether the process answers"),
+  )
+  .add(
+    HttpApiEndpoint.get("ready", "/health/ready")
+      .addSuccess(Health)
+      .addError(problem("draining"))
+      .annotate(OpenApi.Summary, "Whether work is taken on: the store takes writes and no drain has begun"),
+  )
+  .add(
+    HttpApiEndpoint.get("problemPage", "/problems/:slug")
+      .setPath(Schema.Struct({ slug: Schema.String }))
+      .addSuccess(HttpApiSchema.Text({ contentType: "text/html" }))
+      .addError(problem("not-found"))
+      .annotate(OpenApi.Summary, "What a problem or an error tag means"),
+  )
+
+/** The whole contract. */
+export class Api extends HttpApi.make("offload")
+  .add(jobs)
+  .add(resources)
+  .add(operations)
+  .addError(problem("store-unavailable", "internal", "misdirected-request"))
+  .annotate(OpenApi.Title, "Offload")
+  .annotate(OpenApi.Description, "Takes slow work off the request path without ever losing it.") {}

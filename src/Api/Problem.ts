@@ -1,0 +1,142 @@
+/**
+ * Every problem document that a call can be answered with (RFC 9457). The table is the truth: status codes, the pages
+ * under `/problems` and the OpenAPI file are made from it.
+ */
+import { HttpApiSchema } from "@effect/platform"
+import { Schema } from "effect"
+
+interface Definition {
+  readonly status: number
+  readonly title: string
+  /** When it is given, what was kept, and what to do. */
+  readonly doc: string
+}
+
+export const problems = {
+  "invalid-json": {
+    status: 400,
+    title: "The body is not JSON",
+    doc: "The body could not be read as UTF-8 encoded JSON. Nothing was saved. Send a JSON object.",
+  },
+  "invalid-request": {
+    status: 422,
+    title: "The request is not valid",
+    doc: "A member of the body has a wrong value, is missing, or is unknown; `errors` names each one. Nothing was saved.",
+  },
+  "invalid-parameter": {
+    status: 400,
+    title: "A parameter is not valid",
+    doc: "A query parameter or a header has a wrong value, or a query parameter is unknown; `errors` names each one. Nothing was changed.",
+  },
+  "unknown-resource": {
+    status: 422,
+    title: "There is no such resource",
+    doc: "The job names a resource that the service does not have; `known` lists those that it has. Nothing was saved.",
+  },
+  "idempotency-conflict": {
+    status: 422,
+    title: "The Idempotency-Key was used for another submission",
+    doc: "The same key came with another body within 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+  },
+  "job-not-found": {
+    status: 404,
+    title: "There is no such job",
+    doc: "No job has this id, or it was removed: by DELETE, or when its retention ended.",
+  },
+  "resource-not-found": {
+    status: 404,
+    title: "There is no such resource",
+    doc: "No resource has this name. `GET /resources` lists those that there are.",
+  },
+  "not-found": {
+    status: 404,
+    title: "There is nothing here",
+    doc: "No call has this path.",
+  },
+  "method-not-allowed": {
+    status: 405,
+    title: "The path does not take this method",
+    doc: "`Allow` lists the methods that it takes. Nothing was changed.",
+  },
+  "job-not-terminal": {
+    status: 409,
+    title: "The job has not ended",
+    doc: "Only a job that has ended can be removed. Cancel it first, and wait for `cancelled`. Nothing was changed.",
+  },
+  "body-too-large": {
+    status: 413,
+    title: "The body is too large",
+    doc: "The body passed OFFLOAD_MAX_BODY_BYTES, which `limitBytes` repeats. Nothing was saved, and the connection is closed.",
+  },
+  "unsupported-media-type": {
+    status: 415,
+    title: "The body must be JSON",
+    doc: "Send `Content-Type: application/json`. Nothing was saved.",
+  },
+  "misdirected-request": {
+    status: 421,
+    title: "The Host is not this service's",
+    doc: "The service answers requests for this machine's loopback names alone, which keeps web pages of other sites out.",
+  },
+  "queue-full": {
+    status: 429,
+    title: "The queue is full",
+    doc: "The resource has OFFLOAD_MAX_QUEUED jobs waiting. Nothing was saved: try again after `Retry-After` seconds.",
+  },
+  "too-many-streams": {
+    status: 429,
+    title: "Too many event streams are open",
+    doc: "OFFLOAD_MAX_STREAMS event streams are open. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+  },
+  "malformed-http": {
+    status: 400,
+    title: "This is not HTTP",
+    doc: "The request could not be read as HTTP/1.1, came too slowly, or its header is too large. The connection is closed.",
+  },
+  internal: {
+    status: 500,
+    title: "The service has a bug",
+    doc: "Something happened that nobody foresaw; the service's log has it. A job that was accepted before is kept.",
+  },
+  "store-unavailable": {
+    status: 503,
+    title: "The store is out of reach",
+    doc: "The store could not read or write. Whether anything was saved is not known where the request was a POST: repeat it with the same `Idempotency-Key` after `Retry-After` seconds.",
+  },
+  draining: {
+    status: 503,
+    title: "The service is draining",
+    doc: "The service is about to end and takes no permits any more. Jobs that were accepted are kept, and run after the next start.",
+  },
+} as const satisfies Record<string, Definition>
+
+export type ProblemSlug = keyof typeof problems
+
+/** The members that some problems have beside those of RFC 9457. */
+export const Extensions = Schema.Struct({
+  /** What is wrong, member by member. */
+  errors: Schema.optional(Schema.Array(Schema.Struct({ pointer: Schema.String, detail: Schema.String }))),
+  known: Schema.optional(Schema.Array(Schema.String)),
+  limitBytes: Schema.optional(Schema.Int),
+})
+export type Extensions = typeof Extensions.Type
+
+/** The URI reference of a problem, which resolves to its page. */
+export const typeOf = <Slug extends ProblemSlug>(slug: Slug) => `/problems/${slug}` as const
+
+/** The schema of one problem document, with its status. */
+export const schemaOf = <Slug extends ProblemSlug>(slug: Slug) =>
+  Schema.Struct({
+    type: Schema.Literal(typeOf(slug)),
+    title: Schema.String,
+    status: Schema.Literal<[(typeof problems)[Slug]["status"]]>(problems[slug].status),
+    detail: Schema.String,
+    ...Extensions.fields,
+  })
+    .annotations(
+      HttpApiSchema.annotations({
+        status: problems[slug].status,
+        description: `${problems[slug].title}. ${problems[slug].doc}`,
+      }),
+    )
+    .pipe(HttpApiSchema.withEncoding({ kind: "Json", contentType: "application/problem+json" }))

@@ -1,0 +1,141 @@
+/** The HTTP server: a handler for each call of `Api.ts`, and a problem document for everything else. */
+import {
+  HttpApi,
+  type HttpApiEndpoint,
+  type HttpApiGroup,
+  HttpRouter,
+  HttpServer,
+  type HttpServerError,
+  HttpServerRequest,
+  type HttpServerResponse,
+} from "@effect/platform"
+import { Cause, Effect, Layer, Option } from "effect"
+import { Api } from "./Api.js"
+import { EventStreams, jobEvents } from "./Http/Events.js"
+import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
+import { listResources, live, patchResource, problemPage, ready } from "./Http/Operations.js"
+import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
+import * as Server from "./Http/Server.js"
+import { Offload } from "./Offload.js"
+import type { OffloadConfig } from "./OffloadConfig.js"
+
+type EndpointName = HttpApiEndpoint.HttpApiEndpoint.Name<
+  HttpApiGroup.HttpApiGroup.Endpoints<(typeof Api)["groups"][string]>
+>
+
+type Handler = Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  Problem | ServiceError,
+  | EventStreams
+  | Offload
+  | OffloadConfig
+  | HttpRouter.RouteContext
+  | HttpServerRequest.HttpServerRequest
+  | HttpServerRequest.ParsedSearchParams
+>
+
+/** A handler for each endpoint of the contract: an endpoint without one does not compile. */
+const handlers: Readonly<Record<EndpointName, Handler>> = {
+  submitJob,
+  getJob,
+  listJobs,
+  cancelJob,
+  deleteJob,
+  jobEvents,
+  listResources,
+  patchResource,
+  live,
+  ready,
+  problemPage,
+}
+
+const isEndpointName = (name: string): name is EndpointName => name in handlers
+
+/** Methods and paths stand in the contract alone. */
+const endpoints: Array<{
+  readonly method: HttpApiEndpoint.HttpApiEndpoint.AnyWithProps["method"]
+  readonly path: HttpRouter.PathInput
+  readonly handler: Handler
+}> = []
+HttpApi.reflect(Api, {
+  onGroup: () => {},
+  onEndpoint: ({ endpoint }) => {
+    if (isEndpointName(endpoint.name)) endpoints.push({ ...endpoint, handler: handlers[endpoint.name] })
+  },
+})
+
+const router = HttpRouter.fromIterable(
+  endpoints.map(({ handler, method, path }) => HttpRouter.makeRoute(method, path, handler)),
+)
+
+/** Which methods a path takes; none where nothing has this path. */
+const allowedMethods = (url: string): ReadonlyArray<string> => {
+  const pathname = url.split("?")[0] ?? ""
+  const methods = endpoints
+    .filter(({ path }) => new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`).test(pathname))
+    .map(({ method }) => method)
+  return methods.includes("GET") ? [...methods, "HEAD"] : methods
+}
+
+const unrouted = ({ method, originalUrl }: HttpServerRequest.HttpServerRequest): Problem => {
+  const allowed = allowedMethods(originalUrl)
+  return allowed.length === 0
+    ? new Problem({ slug: "not-found", detail: "No call has this path; see /openapi.json or the README." })
+    : new Problem({
+        slug: "method-not-allowed",
+        detail: `${method} is not among ${allowed.join(", ")}.`,
+        headers: { allow: allowed.join(", ") },
+      })
+}
+
+/** Every failure of a handler as the problem that it is; a defect is logged, and tells the caller nothing. */
+const toProblem = (
+  cause: Cause.Cause<Problem | ServiceError | HttpServerError.RouteNotFound>,
+): Effect.Effect<Problem> => {
+  const error = Option.getOrNull(Cause.failureOption(cause))
+  if (error === null) {
+    return Effect.logError("a request died of an unforeseen failure", cause).pipe(
+      Effect.annotateLogs({ module: "Http" }),
+      Effect.as(new Problem({ slug: "internal", detail: "This is a bug of the service; its log has the cause." })),
+    )
+  }
+  switch (error._tag) {
+    case "Problem":
+      return Effect.succeed(error)
+    case "RouteNotFound":
+      return Effect.succeed(unrouted(error.request))
+    case "StoreError":
+      return Effect.logError("a request failed: the store is out of reach").pipe(
+        Effect.annotateLogs({ module: "Http", error: error.message }),
+        Effect.as(fromServiceError(error)),
+      )
+    default:
+      return Effect.succeed(fromServiceError(error))
+  }
+}
+
+const app = Effect.gen(function* () {
+  const { headers } = yield* HttpServerRequest.HttpServerRequest
+  if (!Server.isOwnHost(headers.host)) {
+    return yield* new Problem({ slug: "misdirected-request", detail: "The Host is not a loopback name." })
+  }
+  return yield* router
+}).pipe(
+  Effect.catchAllCause((cause) =>
+    // A client that has gone away is no failure, and gets no answer.
+    Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.map(toProblem(cause), toResponse),
+  ),
+)
+
+/** Serves at `HOST` and `PORT`. When it is released it drains, then ends open streams, then stops listening. */
+export const layer = Layer.scopedDiscard(
+  Effect.gen(function* () {
+    const offload = yield* Offload
+    const streams = yield* EventStreams
+    const connections = yield* Server.Connections
+    yield* HttpServer.serveEffect(app)
+    yield* Effect.addFinalizer(() =>
+      offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.closeSoon)),
+    )
+  }),
+).pipe(Layer.provide(EventStreams.layer), Layer.provideMerge(Server.layer))

@@ -1,0 +1,111 @@
+/**
+ * A job's life as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): `status`,
+ * `output` and at the end `done`. Event ids are the numbers of the job's log, so that `Last-Event-ID` resumes the
+ * stream with nothing lost or repeated, also after a restart.
+ */
+import { HttpServerResponse } from "@effect/platform"
+import { Context, Effect, Layer, Schedule, Stream } from "effect"
+import { EventsHeaders } from "../Api.js"
+import { type Event, isTerminal, type Job } from "../Job.js"
+import { Offload } from "../Offload.js"
+import { OffloadConfig } from "../OffloadConfig.js"
+import { jobId, requestHeaders } from "./Jobs.js"
+import { Problem } from "./Problem.js"
+
+const heartbeatSeconds = 15
+
+/** The event streams that are open. */
+export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
+  EventStreams,
+  {
+    /** Ends every open stream, and those that are opened after. Their readers resume elsewhere. */
+    readonly end: Effect.Effect<void>
+    /** Whether `OFFLOAD_MAX_STREAMS` are open. */
+    readonly areFull: () => boolean
+    /** Counts a stream while it is read, and ends it when all are to end. */
+    readonly track: <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
+  }
+>() {
+  static readonly layer: Layer.Layer<EventStreams, never, OffloadConfig> = Layer.effect(
+    EventStreams,
+    Effect.gen(function* () {
+      const { maxStreams } = yield* OffloadConfig
+      const ended = yield* Effect.makeLatch(false)
+      let open = 0
+      const place = Effect.acquireRelease(
+        Effect.sync(() => {
+          open++
+        }),
+        () =>
+          Effect.sync(() => {
+            open--
+          }),
+      )
+      return {
+        end: Effect.asVoid(ended.open),
+        areFull: () => open >= maxStreams,
+        track: (stream) => Stream.unwrapScoped(Effect.as(place, Stream.interruptWhen(stream, ended.await))),
+      }
+    }),
+  )
+}
+
+export const jobEvents = Effect.gen(function* () {
+  const offload = yield* Offload
+  const streams = yield* EventStreams
+  const id = yield* jobId
+  const after = (yield* requestHeaders(EventsHeaders))["last-event-id"] ?? 0
+  const job = yield* offload.job(id)
+
+  // The reader has everything, `done` included: 204 tells an EventSource not to come again.
+  if (isTerminal(job.status) && after > job.events) return HttpServerResponse.empty({ status: 204 })
+  if (streams.areFull()) {
+    return yield* new Problem({
+      slug: "too-many-streams",
+      detail: "No further event stream can be opened now.",
+      headers: { "retry-after": "5" },
+    })
+  }
+
+  const events = offload
+    .events(id, Math.min(after, job.events))
+    .pipe(Stream.map(encode), Stream.concat(Stream.fromEffect(Effect.map(offload.job(id), done))))
+  const body = Stream.make("retry: 1000\n\n").pipe(
+    Stream.concat(Stream.merge(events, heartbeat, { haltStrategy: "left" })),
+    streams.track,
+    Stream.encodeText,
+  )
+  return HttpServerResponse.stream(body, {
+    contentType: "text/event-stream",
+    headers: { "cache-control": "no-store", "x-accel-buffering": "no" },
+  })
+})
+
+const heartbeat = Stream.as(Stream.fromSchedule(Schedule.spaced(heartbeatSeconds * 1000)), ": heartbeat\n\n")
+
+const encode = (event: Event): string => {
+  switch (event.type) {
+    case "status":
+      return message(event.event, "status", {
+        status: event.status,
+        attempt: event.attempt,
+        at: new Date(event.at).toISOString(),
+        error: event.error,
+      })
+    case "output":
+      return message(event.event, "output", { attempt: event.attempt, text: event.text })
+  }
+}
+
+/** Its id is one more than the last of the log, so that a reader that has it is told apart from one that has not. */
+const done = (job: Job): string =>
+  message(job.events + 1, "done", {
+    status: job.status,
+    attempt: job.attempt,
+    error: job.error,
+    usage: job.usage,
+    truncated: job.truncated,
+  })
+
+const message = (id: number, event: string, data: unknown): string =>
+  `id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`

@@ -1,0 +1,90 @@
+/** Problem documents on the wire, and which problem each error of the service is. */
+import { HttpServerResponse } from "@effect/platform"
+import { Data, ParseResult } from "effect"
+import { type Extensions, type ProblemSlug, problems, typeOf } from "../Api/Problem.js"
+import type {
+  IdempotencyConflict,
+  JobNotFound,
+  JobNotTerminal,
+  QueueFull,
+  StoreError,
+  UnknownResource,
+} from "../Offload.js"
+
+/** What a call is answered with when it cannot be done. */
+export class Problem extends Data.TaggedError("Problem")<{
+  readonly slug: ProblemSlug
+  readonly detail: string
+  readonly extensions?: Extensions
+  readonly headers?: Readonly<Record<string, string>>
+}> {}
+
+/** The body of a problem document. */
+export const toDocument = ({ slug, detail, extensions }: Pick<Problem, "slug" | "detail" | "extensions">) => ({
+  type: typeOf(slug),
+  title: problems[slug].title,
+  status: problems[slug].status,
+  detail,
+  ...extensions,
+})
+
+export const mediaType = "application/problem+json"
+
+export const toResponse = (problem: Problem): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.text(JSON.stringify(toDocument(problem)), {
+    status: problems[problem.slug].status,
+    contentType: mediaType,
+    headers: { "cache-control": "no-store", ...problem.headers },
+  })
+
+/** The errors that the service's calls can fail with. */
+export type ServiceError = IdempotencyConflict | JobNotFound | JobNotTerminal | QueueFull | StoreError | UnknownResource
+
+/** What each of them is to a caller. */
+export const fromServiceError = (error: ServiceError): Problem => {
+  switch (error._tag) {
+    case "IdempotencyConflict":
+      return new Problem({ slug: "idempotency-conflict", detail: error.message })
+    case "JobNotFound":
+      return new Problem({ slug: "job-not-found", detail: error.message })
+    case "JobNotTerminal":
+      return new Problem({ slug: "job-not-terminal", detail: error.message })
+    case "QueueFull":
+      return new Problem({ slug: "queue-full", detail: error.message, headers: { "retry-after": "30" } })
+    case "StoreError":
+      // What the store says of itself is for the log, not for callers.
+      return new Problem({
+        slug: "store-unavailable",
+        detail: "The store could not do this now; see the service's log.",
+        headers: { "retry-after": "5" },
+      })
+    case "UnknownResource":
+      return new Problem({ slug: "unknown-resource", detail: error.message, extensions: { known: error.known } })
+  }
+}
+
+/** A value that its schema refused: `errors` names each member by its JSON pointer (RFC 6901). */
+export const fromParseError = (
+  slug: "invalid-request" | "invalid-parameter",
+  error: ParseResult.ParseError,
+): Problem => {
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  // An optional member that is wrong inside is also said not to be absent: the deeper of the two says it better.
+  const errors = issues
+    .filter((issue) => !issues.some((other) => isInside(issue.path, other.path)))
+    .map(({ message, path }) => ({
+      pointer: path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join(""),
+      detail: message.slice(0, 200),
+    }))
+  return new Problem({
+    slug,
+    detail: errors
+      .map(({ detail, pointer }) => (pointer === "" ? detail : `${pointer.slice(1)}: ${detail}`))
+      .join("; ")
+      .slice(0, 1000),
+    extensions: { errors: errors.slice(0, 20) },
+  })
+}
+
+const isInside = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
+  other.length > path.length && path.every((part, index) => other[index] === part)

@@ -1,0 +1,56 @@
+/** How jobs and resources are written as JSON: times as RFC 3339, durations in seconds. */
+import type { Job, JobSummary, Resource } from "../Api.js"
+import type { Job as StoredJob } from "../Job.js"
+import type { ResourceState, Snapshot } from "../Offload.js"
+
+export const jobSummary = (job: StoredJob): typeof JobSummary.Encoded => ({
+  id: job.id,
+  resource: job.resource,
+  status: job.status,
+  attempt: job.attempt,
+  maxAttempts: job.maxAttempts,
+  timeoutSeconds: job.timeoutMillis / 1000,
+  createdAt: time(job.createdAt),
+  startedAt: timeOrNull(job.startedAt),
+  finishedAt: timeOrNull(job.finishedAt),
+  cancelRequestedAt: timeOrNull(job.cancelRequestedAt),
+  retryAt: timeOrNull(job.retryAt),
+  deadlineAt: timeOrNull(job.deadlineAt),
+  metadata: job.metadata,
+  error: job.error,
+})
+
+export const job = ({ input, job, output, queue }: Snapshot): typeof Job.Encoded => ({
+  ...jobSummary(job),
+  input,
+  output:
+    output === "" && job.status !== "succeeded" ? null : { text: output, truncated: job.truncated, usage: job.usage },
+  attempts: job.attempts.map(({ adapter, attempt, cause, finishedAt, outcome, startedAt }) => ({
+    attempt,
+    adapter,
+    startedAt: time(startedAt),
+    finishedAt: timeOrNull(finishedAt),
+    outcome,
+    cause,
+  })),
+  ...(queue === null
+    ? {}
+    : {
+        position: queue.ahead === null ? null : queue.ahead + 1,
+        expectedStartAt: timeOrNull(queue.expectedStartAt),
+      }),
+})
+
+export const resource = (state: ResourceState): typeof Resource.Encoded => ({
+  name: state.name,
+  adapter: state.adapter,
+  command: state.command,
+  permits: state.permits,
+  running: state.running,
+  queued: state.queued,
+  serviceSeconds: state.serviceMillis === null ? null : Math.round(state.serviceMillis) / 1000,
+})
+
+const time = (millis: number): string => new Date(millis).toISOString()
+
+const timeOrNull = (millis: number | null): string | null => (millis === null ? null : time(millis))

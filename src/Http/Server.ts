@@ -1,0 +1,71 @@
+/** The Node server under the service: its limits, its answer to what is not HTTP, and how it ends. */
+import { createServer, type Server as NodeServer, STATUS_CODES } from "node:http"
+import type { Socket } from "node:net"
+import { HttpServer } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Effect, Layer } from "effect"
+import { OffloadConfig } from "../OffloadConfig.js"
+import { mediaType, toDocument } from "./Problem.js"
+
+/** Milliseconds. A header must come within the first, a whole request within the second. */
+const headersTimeout = 10_000
+const requestTimeout = 60_000
+const keepAliveTimeout = 65_000
+
+/** How long open connections may go on after the server stopped listening, in milliseconds. */
+const closeGrace = 1000
+
+/** Node's own server, for what `HttpServer` has no word for. */
+export class Connections extends Context.Tag("effect-offload/Connections")<
+  Connections,
+  {
+    /** Gives open connections a moment to finish, then closes them, so that the server's end cannot hang. */
+    readonly closeSoon: Effect.Effect<void>
+  }
+>() {}
+
+/** Listens at `HOST` and `PORT`. */
+export const layer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ host, port }) => {
+    const server = createServer({ headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval: 5000 })
+    server.on("clientError", refuse)
+    return Layer.merge(
+      NodeHttpServer.layer(() => server, { host, port }),
+      Layer.succeed(Connections, connections(server)),
+    )
+  }),
+)
+
+const connections = (server: NodeServer): Connections["Type"] => ({
+  closeSoon: Effect.sync(() => {
+    server.closeIdleConnections()
+    setTimeout(() => server.closeAllConnections(), closeGrace).unref()
+  }),
+})
+
+/** The names under which a service on loopback is reached. Any other comes from a web page of somebody else. */
+const loopbackNames = new Set(["localhost", "127.0.0.1", "[::1]"])
+
+/** Whether the Host header is one of this service's own names (protection against DNS rebinding). */
+export const isOwnHost = (host: string | undefined): boolean =>
+  host !== undefined && loopbackNames.has(host.replace(/:\d+$/, "").toLowerCase())
+
+const refuse = (error: Error & { readonly code?: string }, socket: Socket) => {
+  if (error.code === "ECONNRESET" || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const status = error.code === "HPE_HEADER_OVERFLOW" ? 431 : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? 408 : 400
+  const document = { ...toDocument({ slug: "malformed-http", detail: "The request could not be read." }), status }
+  const body = JSON.stringify(document)
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: ${mediaType}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  )
+}
+
+/** Where the server listens, as a URL. */
+export const url = Effect.map(HttpServer.HttpServer, ({ address }) =>
+  address._tag === "TcpAddress"
+    ? `http://${address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname}:${address.port}`
+    : address.path,
+)

@@ -1,0 +1,69 @@
+/** The service: chooses the layers, launches them, and is the only place that runs anything. */
+import { join } from "node:path"
+import { NodeContext, NodeRuntime } from "@effect/platform-node"
+import { Cause, Console, Effect, Layer, Logger, LogLevel } from "effect"
+import { url } from "./Http/Server.js"
+import * as Http from "./Http.js"
+import * as Subprocess from "./Llm/Subprocess.js"
+import { Spool } from "./Offload/Spool.js"
+import { Offload } from "./Offload.js"
+import { OffloadConfig } from "./OffloadConfig.js"
+import * as Lmdb from "./Store/Lmdb.js"
+
+const StoreLayer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ data }) =>
+    Layer.merge(Lmdb.layer({ path: join(data, "store") }), Spool.layer(join(data, "spool"))),
+  ),
+)
+
+const LoggerLayer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ log, logLevel }) => {
+    const pretty = log === "pretty" || (log === "auto" && process.stdout.isTTY)
+    return Layer.merge(
+      pretty ? Logger.pretty : Logger.json,
+      Logger.minimumLogLevel(
+        { debug: LogLevel.Debug, info: LogLevel.Info, warning: LogLevel.Warning, error: LogLevel.Error }[logLevel],
+      ),
+    )
+  }),
+)
+
+/** The log's first lines: where it is, what it keeps, what it runs, and how to try it. */
+const announce = Effect.gen(function* () {
+  const offload = yield* Offload
+  const address = yield* url
+  yield* Effect.logInfo(`listening on ${address}`)
+  yield* Effect.logInfo(`store: ${offload.store}`)
+  for (const { adapter, command, name, permits } of yield* offload.resources) {
+    yield* Effect.logInfo(`resource ${name}: ${adapter} (${command}), ${permits} permits`)
+  }
+  yield* Effect.logInfo(
+    `try: curl -s ${address}/jobs -H 'Content-Type: application/json' -H 'Prefer: wait=30' -d '{"prompt":"Why is the sky blue?"}'`,
+  )
+}).pipe(Effect.annotateLogs({ module: "main" }))
+
+const ServiceLayer = Layer.effectDiscard(announce).pipe(
+  Layer.provide(Http.layer),
+  Layer.provide(Offload.layer),
+  Layer.provide(Subprocess.layer),
+  Layer.provide(StoreLayer),
+  Layer.provide(LoggerLayer),
+  Layer.provide(OffloadConfig.layerFromEnv),
+  Layer.provide(NodeContext.layer),
+)
+
+/** A refusal to start, for the person at the terminal: what is wrong with what, and no stack. */
+const refusal = (cause: Cause.Cause<unknown>): string =>
+  [...Cause.failures(cause)].map(reason).join("; ") || Cause.pretty(cause)
+
+const reason = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return error.message !== "" || error.cause === undefined ? error.message : reason(error.cause)
+}
+
+Layer.launch(ServiceLayer).pipe(
+  Effect.tapErrorCause((cause) =>
+    Cause.isInterruptedOnly(cause) ? Effect.void : Console.error(`offload did not start: ${refusal(cause)}`),
+  ),
+  NodeRuntime.runMain({ disableErrorReporting: true, disablePrettyLogger: true }),
+)

@@ -1,0 +1,73 @@
+import { spawnSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { afterEach, describe, expect, it } from "vitest"
+import { Service } from "./Service.js"
+
+let service: Service
+afterEach(() => service.dispose())
+
+const refusal = (env: Record<string, string>): { readonly status: number | null; readonly output: string } => {
+  const { status, stderr, stdout } = spawnSync(
+    process.execPath,
+    [fileURLToPath(new URL("../../dist/main.js", import.meta.url))],
+    { cwd: service.data, env: { PATH: process.env.PATH, ...env }, timeout: 20_000, encoding: "utf8" },
+  )
+  return { status, output: stdout + stderr }
+}
+
+describe("a start", () => {
+  it("serves within 3 s, and says where, what it keeps, what it runs and how to try it", async () => {
+    service = new Service()
+    const begun = Date.now()
+    await service.start()
+    expect((await service.call("GET", "/health/ready")).status).toBe(200)
+    expect(Date.now() - begun).toBeLessThan(3000)
+    const messages = service.lines.map(({ message }) => String(message))
+    expect(messages.join("\n")).toMatch(/listening on http:\/\/127\.0\.0\.1:\d+/)
+    expect(messages.join("\n")).toMatch(/store: lmdb/)
+    expect(messages.join("\n")).toMatch(/resource llm: demo .*2 permits/)
+    expect(messages.join("\n")).toMatch(/curl .*\/jobs/)
+  })
+
+  it("runs the demo model where nothing else is installed, and says so in the job", async () => {
+    service = new Service({ PATH: "/usr/bin:/bin", OFFLOAD_LLM: "auto" })
+    await service.start()
+    const { body } = await service.submit("Why is the sky blue?", {}, { prefer: "wait=30" })
+    expect(body).toMatchObject({ status: "succeeded", attempts: [{ adapter: "demo" }] })
+    expect(body.output.text).toMatch(/demo/i)
+    expect(body.output.usage.outputTokens).toBeGreaterThan(0)
+  })
+
+  it.each([
+    [{ PORT: "http" }, /PORT.*a port, 0 to 65535/],
+    [{ OFFLOAD_PERMITS: "0" }, /OFFLOAD_PERMITS.*1 to 1000/],
+    [{ OFFLOAD_LLM: "gpt" }, /OFFLOAD_LLM.*`claude`/],
+    [{ OFFLOAD_LLM_COMMAND: "my-llm --fast" }, /OFFLOAD_LLM_COMMAND.*a JSON array/],
+    [{ OFFLOAD_LLM: "command" }, /OFFLOAD_LLM_COMMAND/],
+    [{ HOST: "0.0.0.0" }, /HOST.*loopback/],
+    [{ OFFLOAD_DATA: "/dev/null/none" }, /\/dev\/null\/none/],
+  ])("with %j is refused, naming what it takes", (env, expected) => {
+    service = new Service()
+    const { output, status } = refusal({ OFFLOAD_LLM: "demo", ...env })
+    expect(output).toMatch(expected)
+    expect(output).not.toMatch(/\n\s+at /)
+    expect(status).toBe(1)
+  })
+
+  it("in the folder of a running service is refused, and changes nothing for that one", async () => {
+    service = new Service()
+    await service.start()
+    const { output, status } = refusal({ PORT: "0", OFFLOAD_LLM: "demo", OFFLOAD_DATA: `${service.data}/data` })
+    expect(status).toBe(1)
+    expect(output).toMatch(/in use|another/i)
+    expect((await service.call("GET", "/health/ready")).status).toBe(200)
+  })
+
+  it("on a port that is taken is refused", async () => {
+    service = new Service()
+    await service.start()
+    const { output, status } = refusal({ PORT: new URL(service.url).port, OFFLOAD_LLM: "demo" })
+    expect(status).toBe(1)
+    expect(output).toMatch(/EADDRINUSE|in use/)
+  })
+})
