@@ -64,7 +64,7 @@ describe("permits", () => {
               fail: Effect.zipRight(Effect.yieldNow(), Effect.fail("failed")),
               die: Effect.zipRight(Effect.yieldNow(), Effect.die("died")),
               interrupt: Effect.never,
-              throw: Effect.sync(() => {
+              throw: Effect.suspend(() => {
                 throw new Error("spawn")
               }),
               "interrupt while waiting": Effect.void,

@@ -1,5 +1,5 @@
 /** The service without HTTP: in memory, with an LLM that does what its prompt says. */
-import { Effect, Layer, Logger, Schedule } from "effect"
+import { Data, Effect, Layer, Logger, Schedule } from "effect"
 import { LlmExit } from "../../src/Job/JobError.js"
 import type { Job, JobId, Metadata, Status } from "../../src/Job.js"
 import { Llm, type LlmError, type LlmRequest, type LlmResult } from "../../src/Llm.js"
@@ -48,10 +48,12 @@ export const submit = (prompt: string, options: { readonly maxAttempts?: number;
     }),
   ).pipe(Effect.map(({ snapshot }) => snapshot.job))
 
+class NotYet extends Data.TaggedError("NotYet")<{ readonly message: string }> {}
+
 /** The job, once it is as `condition` asks; fails loudly after 5 s. */
 export const until = (id: JobId, condition: (job: Job) => boolean) =>
   Effect.flatMap(Offload, (offload) => offload.job(id)).pipe(
-    Effect.filterOrFail(condition, (job) => new Error(`job is ${job.status}, attempt ${job.attempt}`)),
+    Effect.filterOrFail(condition, ({ attempt, status }) => new NotYet({ message: `${status}, attempt ${attempt}` })),
     Effect.retry(Schedule.intersect(Schedule.spaced(5), Schedule.recurs(1000))),
   )
 

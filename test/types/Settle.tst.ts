@@ -1,15 +1,15 @@
 import { Data, Effect } from "effect"
 import { describe, expect, test } from "tstyche"
-import type { JobId } from "../../src/Job.js"
+import type { JobId, Output } from "../../src/Job.js"
 import { type CurrentAttempt, fork, type Handled, type Queued, type Settled, settle } from "../../src/Offload.js"
 
 class TooHot extends Data.TaggedError("TooHot")<{ readonly degrees: number }> {}
 class TooCold extends Data.TaggedError("TooCold")<{ readonly degrees: number }> {}
 
 declare const job: Queued
-declare const work: Effect.Effect<{}, TooHot | TooCold, CurrentAttempt>
-declare const untagged: Effect.Effect<{}, Error>
-declare const unknown: Effect.Effect<{}, unknown>
+declare const work: Effect.Effect<Output, TooHot | TooCold, CurrentAttempt>
+declare const untagged: Effect.Effect<Output, Error>
+declare const unknown: Effect.Effect<Output, unknown>
 declare const handled: Handled
 
 describe("settle", () => {

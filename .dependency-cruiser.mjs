@@ -1,0 +1,120 @@
+/**
+ * Who may import whom, `import type` included. A room is a file of src and the folder of the same name.
+ * Imports run one way: Job ← Store, Llm, OffloadConfig, Metrics ← Offload ← Http ← main.
+ * A new room of src needs a line here. `test/source.test.ts` breaks each rule once.
+ */
+const rooms = {
+  Job: {
+    imports: [],
+    comment: "Job is pure: the words, the shapes and the transitions, so that everything else can rest on it.",
+  },
+  OffloadConfig: {
+    imports: ["Job"],
+    comment: "Settings are read in one place, which every service above may ask; it knows none of them.",
+  },
+  Metrics: {
+    imports: ["Job"],
+    comment: "Metrics are names that services count with; they know none of the services.",
+  },
+  Store: {
+    imports: ["Job", "OffloadConfig", "Metrics"],
+    comment: "The store keeps jobs. It knows neither what runs them nor who asks, so that a backend can be swapped.",
+  },
+  Llm: {
+    imports: ["Job", "OffloadConfig", "Metrics"],
+    comment: "An LLM call is a process. It knows neither where jobs are kept nor who asks, so that it can be swapped.",
+  },
+  Offload: {
+    imports: ["Job", "OffloadConfig", "Metrics", "Store", "Llm"],
+    comment: "Offload brings store and LLM together. It knows nothing of HTTP: a program may embed it without.",
+  },
+  Api: {
+    imports: ["Job"],
+    comment: "A client imports the API contract alone: schemas and status codes must not bring a server along.",
+  },
+  Http: {
+    imports: ["Job", "OffloadConfig", "Metrics", "Offload", "Api"],
+    comment: "Http asks Offload alone. A handler at the store or the LLM would go round the ceiling and the fork rule.",
+  },
+  Client: {
+    imports: ["Job", "Api"],
+    comment: "The client runs in other programs: it needs the contract and no part of the server.",
+  },
+}
+
+const anyOf = (names) => `^src/(${names.join("|")})(\\.ts$|/)`
+
+/** @type {import("dependency-cruiser").IConfiguration} */
+export default {
+  forbidden: [
+    ...Object.entries(rooms).map(([room, { imports, comment }]) => ({
+      name: `room-${room}`,
+      comment: `${comment} It imports from src: ${imports.join(", ") || "nothing"}.`,
+      severity: "error",
+      from: { path: anyOf([room]) },
+      to: { path: "^src/", pathNot: anyOf([room, ...imports]) },
+    })),
+    {
+      name: "room-unknown",
+      comment: "A file outside every room escapes the rules above: give it a room, or a line in `rooms`.",
+      severity: "error",
+      from: { path: "^src/", pathNot: [anyOf(Object.keys(rooms)), "^src/main\\.ts$"] },
+      to: {},
+    },
+    {
+      name: "backend-by-main-alone",
+      comment: "Only main.ts chooses backends; all others speak to the contract, so that any layer can be put in.",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/main\\.ts$" },
+      to: { path: "^src/(Store/(Memory|Lmdb)|Llm/Subprocess)\\.ts$" },
+    },
+    {
+      name: "contract-only",
+      comment: "What stands in Store/ and Llm/ belongs to the backends; their contracts are Store.ts and Llm.ts.",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/(main\\.ts$|Store/|Llm/)" },
+      to: { path: "^src/(Store|Llm)/" },
+    },
+    {
+      name: "main-is-the-end",
+      comment: "main.ts runs the program when it is loaded: who imports it starts a second service.",
+      severity: "error",
+      from: {},
+      to: { path: "^src/main\\.ts$" },
+    },
+    {
+      name: "no-circular",
+      comment: "In a circle no file can be read, tested or loaded before the other.",
+      severity: "error",
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: "src-alone",
+      comment: "src is what is built: a file beside it (test, scripts, bench) does not exist for a user of dist.",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { pathNot: "^src/", dependencyTypes: ["local"] },
+    },
+    {
+      name: "no-dev-dependency",
+      comment: "A devDependency is not installed with the program; not even its types, which dist/*.d.ts would name.",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { dependencyTypes: ["npm-dev"] },
+    },
+    {
+      name: "declared",
+      comment: "What package.json does not name, or what cannot be found, is there by accident.",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { dependencyTypes: ["npm-no-pkg", "npm-unknown", "unknown", "undetermined"] },
+    },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    // Type-only imports count: a type is knowledge of another room.
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["types", "import", "node", "default"] },
+  },
+}
