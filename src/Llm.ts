@@ -10,7 +10,7 @@ export type { LlmError } from "./Job/JobError.js"
 /** One attempt's call. */
 export interface LlmRequest {
   readonly resource: string
-  /** Unique to the attempt; its processes carry it as `OFFLOAD_ATTEMPT`, so that they can be found again. */
+  /** Unique to the attempt; its processes carry it in `OFFLOAD_ATTEMPT`, so that they can be found again. */
   readonly attemptId: string
   readonly input: Input
   /** The longest that the call may take, in milliseconds. */

@@ -93,7 +93,7 @@ export class LlmOutputTruncated extends Schema.TaggedError<LlmOutputTruncated>()
 /** The machine could not start a process: no free file descriptor, process or memory. */
 export class LlmSpawn extends Schema.TaggedError<LlmSpawn>()("LlmSpawn", {
   command: Schema.String,
-  /** The system's error code, such as `EMFILE`. */
+  /** The system's error code, such as `EMFILE`; `ECONTAIN` where the command's processes could not be contained. */
   code: Schema.String,
 }) {
   override get message(): string {
