@@ -9,7 +9,7 @@ import type { Failure, Input, Job, JobId, Output } from "../Job.js"
 import type { Store } from "../Store.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
-import * as Transcript from "./Transcript.js"
+import * as TextWriter from "./TextWriter.js"
 
 /** A queued job, as far as it must be known to settle it. */
 export interface Queued {
@@ -97,13 +97,13 @@ export function settle<E extends Tagged, R>(
       if (claimed === null) return
       const { attempt } = claimed.job
       yield* Effect.gen(function* () {
-        const transcript = yield* Transcript.make(job.id, attempt)
+        const writer = yield* TextWriter.make(job.id, attempt)
         const exit = yield* work.pipe(
-          Effect.provideService(CurrentAttempt, { ...claimed, emit: transcript.emit }),
+          Effect.provideService(CurrentAttempt, { ...claimed, emit: writer.emit }),
           restore,
           Effect.exit,
         )
-        const text = yield* transcript.close
+        const text = yield* writer.close
         const { level, outcome } = yield* toOutcome(exit, handlers, outcomes.retryAt(claimed.job))
         yield* outcomes.record({ id: job.id, attempt, outcome, text, level })
       }).pipe(Effect.scoped, Effect.annotateLogs({ attempt }))

@@ -14,15 +14,15 @@ const batchMillis = 50
 /** How long to wait after a write that failed. */
 const retryMillis = 1000
 
-export interface Transcript {
+export interface TextWriter {
   /** Adds text. Never blocks, never fails. */
   readonly emit: (text: string) => void
   /** Ends the batches and gives the text that is not stored yet: the last write of the attempt takes it along. */
   readonly close: Effect.Effect<string>
 }
 
-/** The transcript of an attempt; it is written while the scope is open. */
-export const make = (id: JobId, attempt: number): Effect.Effect<Transcript, never, Store | Scope.Scope> =>
+/** The writer of an attempt: it writes while the scope is open. */
+export const make = (id: JobId, attempt: number): Effect.Effect<TextWriter, never, Store | Scope.Scope> =>
   Effect.gen(function* () {
     const store = yield* Store
     const arrived = yield* Effect.makeLatch(false)
