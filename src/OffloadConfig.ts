@@ -3,6 +3,9 @@
  * environment for a setting. The README's table is generated from here (`npm run generate`).
  */
 import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Schema } from "effect"
+import { AdapterName, Argv, type Resources, resolve, VariableName } from "./OffloadConfig/Resources.js"
+
+export type { AdapterName, Resource } from "./OffloadConfig/Resources.js"
 
 /** How a setting is documented. */
 export interface Documentation {
@@ -46,22 +49,15 @@ const seconds = (min: number, max: number) =>
 
 const Loopback = Schema.Literal("127.0.0.1", "::1", "localhost")
 
-/** An argv: a JSON array of at least one string, the first of which is the command. */
-const Argv = Schema.parseJson(Schema.NonEmptyArray(Schema.String))
-
-const Names = Schema.transform(
-  Schema.String,
-  Schema.Array(Schema.String.pipe(Schema.pattern(/^[A-Za-z_][A-Za-z0-9_]*$/))),
-  {
-    strict: true,
-    decode: (text) =>
-      text
-        .split(",")
-        .map((name) => name.trim())
-        .filter((name) => name !== ""),
-    encode: (names) => names.join(","),
-  },
-)
+const Names = Schema.transform(Schema.String, Schema.Array(VariableName), {
+  strict: true,
+  decode: (text) =>
+    text
+      .split(",")
+      .map((name) => name.trim())
+      .filter((name) => name !== ""),
+  encode: (names) => names.join(","),
+})
 
 /** All of them, in the order of the README's table. */
 export const settings = {
@@ -87,18 +83,7 @@ export const settings = {
     doc: "What runs the jobs of the resource `llm`. `auto`: `command` where `OFFLOAD_LLM_COMMAND` is set, else the first of `claude`, `codex`, `gemini`, `opencode`, `llm`, `aichat` on PATH, else `demo`.",
     takes: "`auto`, `demo`, `command`, `claude`, `codex`, `gemini`, `opencode`, `ollama`, `llm` or `aichat`",
     default: "auto",
-    schema: Schema.Literal(
-      "auto",
-      "demo",
-      "command",
-      "claude",
-      "codex",
-      "gemini",
-      "opencode",
-      "ollama",
-      "llm",
-      "aichat",
-    ),
+    schema: AdapterName,
   }),
   llmCommand: setting("OFFLOAD_LLM_COMMAND", {
     doc: "The command of the adapter `command`, started without a shell. The prompt goes to its standard input; its standard output is the answer. An argument that is `{model}` or `{system}` becomes that field of the job.",
@@ -110,7 +95,7 @@ export const settings = {
         decode: () => null,
         encode: () => "" as const,
       }),
-      Argv,
+      Schema.parseJson(Argv),
     ),
   }),
   llmEnv: setting("OFFLOAD_LLM_ENV", {
@@ -124,6 +109,12 @@ export const settings = {
     takes: "a whole number, 1 to 1000",
     default: "2",
     schema: integer(1, 1000),
+  }),
+  resources: setting("OFFLOAD_RESOURCES", {
+    doc: "Several resources, instead of the one `llm`; the first is that of jobs that name none. See `docs/llm.md`.",
+    takes: "a JSON object from names to resources, the path of a file with one, or nothing",
+    default: "",
+    schema: Schema.String,
   }),
   maxQueued: setting("OFFLOAD_MAX_QUEUED", {
     doc: "How many jobs of a resource may wait. A submission above it is answered 429.",
@@ -205,22 +196,45 @@ export const settings = {
   }),
 } satisfies Record<string, Setting<unknown>>
 
-const all = Config.all(settings)
+const read = Config.all(settings)
 
-/** The value of every setting; durations are milliseconds. */
-export type Values = Config.Config.Success<typeof all>
+/** The value of every setting, as it is written; durations are milliseconds. */
+export type Settings = Config.Config.Success<typeof read>
+
+/** The value of every setting, with its resources, the default one first. */
+export type Values = Omit<Settings, "resources"> & {
+  readonly resources: Resources
+}
+
+const complete = (settings: Settings): Either.Either<Values, ConfigError.ConfigError> =>
+  Either.map(
+    resolve(settings.resources, {
+      adapter: settings.llm,
+      command: settings.llmCommand,
+      model: null,
+      permits: settings.permits,
+      timeoutMillis: settings.timeout,
+      maxOutputBytes: settings.maxOutputBytes,
+      env: settings.llmEnv,
+      maxCostUsd: null,
+      limits: {},
+    }),
+    (resources) => ({ ...settings, resources }),
+  )
 
 export class OffloadConfig extends Context.Tag("effect-offload/OffloadConfig")<OffloadConfig, Values>() {
   /** Reads every setting from Effect's `ConfigProvider`, by default the environment. */
-  static readonly layerFromEnv: Layer.Layer<OffloadConfig, ConfigError.ConfigError> = Layer.effect(OffloadConfig, all)
+  static readonly layerFromEnv: Layer.Layer<OffloadConfig, ConfigError.ConfigError> = Layer.effect(
+    OffloadConfig,
+    Config.mapOrFail(read, complete),
+  )
 
   /** The defaults, with some settings replaced: for tests, and for programs that embed the service. */
-  static readonly layer = (values: Partial<Values> = {}): Layer.Layer<OffloadConfig, ConfigError.ConfigError> =>
+  static readonly layer = (settings: Partial<Settings> = {}): Layer.Layer<OffloadConfig, ConfigError.ConfigError> =>
     Layer.effect(
       OffloadConfig,
-      Effect.withConfigProvider(
-        Effect.map(all, (defaults) => ({ ...defaults, ...values })),
-        ConfigProvider.fromMap(new Map()),
+      Effect.withConfigProvider(read, ConfigProvider.fromMap(new Map())).pipe(
+        Effect.flatMap((defaults) => complete({ ...defaults, ...settings })),
       ),
     )
 }

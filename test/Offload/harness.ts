@@ -5,7 +5,7 @@ import type { Job, JobId, Metadata, Status } from "../../src/Job.js"
 import { Llm, type LlmError, type LlmRequest, type LlmResult } from "../../src/Llm.js"
 import { Spool } from "../../src/Offload/Spool.js"
 import { Offload } from "../../src/Offload.js"
-import { OffloadConfig, type Values } from "../../src/OffloadConfig.js"
+import { OffloadConfig, type Settings } from "../../src/OffloadConfig.js"
 import * as Memory from "../../src/Store/Memory.js"
 import type { Store } from "../../src/Store.js"
 
@@ -23,7 +23,7 @@ export const llm = (script: Script): Layer.Layer<Llm> =>
 /** The service over a store: in memory, unless another one is given. */
 export const service = (
   script: Script,
-  settings: Partial<Values> = {},
+  settings: Partial<Settings> = {},
   store: Layer.Layer<Store> = Memory.layer,
   spool: Layer.Layer<Spool> = Spool.layerNone,
 ) =>

@@ -1,0 +1,128 @@
+/**
+ * The resources of the service: one from the `OFFLOAD_LLM…` settings, or several from `OFFLOAD_RESOURCES`.
+ */
+import { readFileSync } from "node:fs"
+import { ConfigError, Either, ParseResult, Schema } from "effect"
+import { ResourceName } from "../Job.js"
+
+/** What runs the jobs of a resource: a command line that is known by name, or a command of the user's own. */
+export const AdapterName = Schema.Literal(
+  "auto",
+  "demo",
+  "command",
+  "claude",
+  "codex",
+  "gemini",
+  "opencode",
+  "ollama",
+  "llm",
+  "aichat",
+)
+export type AdapterName = typeof AdapterName.Type
+
+/** An argv: the command and its arguments. */
+export const Argv = Schema.NonEmptyArray(Schema.String)
+
+/** The name of an environment variable. */
+export const VariableName = Schema.String.pipe(Schema.pattern(/^[A-Za-z_][A-Za-z0-9_]*$/))
+
+const atLeastOne = Schema.Int.pipe(Schema.positive())
+
+/** Limits that the system holds an attempt's processes to (`prlimit(1)`), each process on its own. */
+export const Limits = Schema.Struct({
+  /** Bytes of address space. */
+  memoryBytes: Schema.optional(atLeastOne),
+  /** Seconds of processor time. */
+  cpuSeconds: Schema.optional(atLeastOne),
+  /** Bytes of the largest file that it may write. */
+  fileBytes: Schema.optional(atLeastOne),
+  /** Open files. */
+  openFiles: Schema.optional(atLeastOne),
+})
+export type Limits = typeof Limits.Type
+
+/** A resource as `OFFLOAD_RESOURCES` writes it. What is absent is as the `OFFLOAD_…` settings say. */
+export const ResourceSettings = Schema.Struct({
+  adapter: Schema.optionalWith(AdapterName, { default: () => "auto" }),
+  /** The argv of the adapter `command`. */
+  command: Schema.optional(Argv),
+  /** The model of jobs that name none. */
+  model: Schema.optional(Schema.NonEmptyString),
+  permits: Schema.optional(Schema.Int.pipe(Schema.between(1, 1000))),
+  timeoutSeconds: Schema.optional(Schema.Number.pipe(Schema.between(0.1, 86_400))),
+  maxOutputBytes: Schema.optional(Schema.Int.pipe(Schema.between(1024, 67_108_864))),
+  /** Environment variables that its command may see. */
+  env: Schema.optional(Schema.Array(VariableName)),
+  /** What an attempt may cost, in US dollars, where its command line tells. */
+  maxCostUsd: Schema.optional(Schema.Number.pipe(Schema.positive())),
+  limits: Schema.optionalWith(Limits, { default: () => ({}) }),
+})
+
+const All = Schema.parseJson(Schema.Record({ key: ResourceName, value: ResourceSettings }))
+
+/** A downstream with a ceiling: what runs its jobs, and within which limits. Durations are milliseconds. */
+export interface Resource {
+  readonly name: string
+  readonly adapter: AdapterName
+  readonly command: readonly [string, ...ReadonlyArray<string>] | null
+  readonly model: string | null
+  readonly permits: number
+  readonly timeoutMillis: number
+  readonly maxOutputBytes: number
+  readonly env: ReadonlyArray<string>
+  readonly maxCostUsd: number | null
+  readonly limits: Limits
+}
+
+/** At least one; the first is that of jobs that name none. */
+export type Resources = readonly [Resource, ...ReadonlyArray<Resource>]
+
+/** The resource that the `OFFLOAD_LLM…` settings describe, whose limits are also those that others start from. */
+export type Defaults = Omit<Resource, "name">
+
+/**
+ * The resources of a configuration, the default one first: those of `text`, a JSON object from names to resources or
+ * the path of a file with one; without it the resource `llm` of the other settings.
+ */
+export const resolve = (text: string, defaults: Defaults): Either.Either<Resources, ConfigError.ConfigError> => {
+  if (text.trim() === "") return Either.right([{ ...defaults, name: "llm" }])
+  return Either.flatMap(Either.flatMap(read(text), parse), (all) => {
+    const [first, ...others] = Object.entries(all).map(
+      ([name, settings]): Resource => ({
+        name,
+        adapter: settings.adapter,
+        command: settings.command ?? null,
+        model: settings.model ?? null,
+        permits: settings.permits ?? defaults.permits,
+        timeoutMillis: settings.timeoutSeconds === undefined ? defaults.timeoutMillis : settings.timeoutSeconds * 1000,
+        maxOutputBytes: settings.maxOutputBytes ?? defaults.maxOutputBytes,
+        env: settings.env ?? defaults.env,
+        maxCostUsd: settings.maxCostUsd ?? null,
+        limits: settings.limits,
+      }),
+    )
+    return first === undefined
+      ? Either.left(ConfigError.InvalidData([setting], "it names no resource"))
+      : Either.right<Resources>([first, ...others])
+  })
+}
+
+const setting = "OFFLOAD_RESOURCES"
+
+const read = (text: string): Either.Either<string, ConfigError.ConfigError> =>
+  text.trimStart().startsWith("{")
+    ? Either.right(text)
+    : Either.try({
+        try: () => readFileSync(text, "utf8"),
+        catch: () => ConfigError.InvalidData([setting], `the file '${text}' cannot be read`),
+      })
+
+const parse = (json: string) =>
+  Either.mapLeft(Schema.decodeEither(All)(json, { errors: "all", onExcessProperty: "error" }), (error) =>
+    ConfigError.InvalidData(
+      [setting],
+      ParseResult.ArrayFormatter.formatErrorSync(error)
+        .map(({ message, path }) => [...path, message].join(": "))
+        .join("; "),
+    ),
+  )
