@@ -20,6 +20,7 @@
  */
 import { Schema } from "effect"
 import { ulid } from "ulid"
+import { random } from "./Job/random.js"
 
 /** `job_` and a ULID (https://github.com/ulid/spec): unique, not guessable, sortable by its time of creation. */
 export const JobId = Schema.String.pipe(
@@ -29,7 +30,7 @@ export const JobId = Schema.String.pipe(
 export type JobId = typeof JobId.Type
 
 /** A new id for a job saved at `now` (milliseconds since the epoch). */
-export const makeId = (now: number): JobId => JobId.make(`job_${ulid(now)}`)
+export const makeId = (now: number): JobId => JobId.make(`job_${ulid(now, random)}`)
 
 /** The name of a resource: 1-64 letters, digits, `-`, `_` or `.`. */
 export const ResourceName = Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9._-]{1,64}$/)).annotations({

@@ -105,7 +105,9 @@ export class Store extends Context.Tag("effect-offload/Store")<
      * Saves a job as `queued`. With an idempotency key that this caller used within the last 24 h for the same
      * submission, answers that job with `created: false` and changes nothing.
      *
-     * `maxQueued` is the limit of queued jobs of the resource, checked before anything is written.
+     * `maxQueued` is the limit of queued jobs of the resource, those in backoff included, checked before anything is
+     * written. A job whose id is already saved is answered in the same way, so that a call which failed with a
+     * `StoreError` can be made again.
      */
     readonly create: (
       job: NewJob,
@@ -139,7 +141,7 @@ export class Store extends Context.Tag("effect-offload/Store")<
      */
     readonly queued: (resource: string, limit: number) => Effect.Effect<ReadonlyArray<JobId>, StoreError>
 
-    /** How many jobs `queued` would give before this one; `null` unless it can be claimed now. */
+    /** How many jobs `queued` would give before this one, counted up to 10,000; `null` unless it can be claimed now. */
     readonly ahead: (id: JobId) => Effect.Effect<number | null, JobNotFound | StoreError>
 
     /** The jobs that are `running`: at start, the orphans of a process that died. */

@@ -1,0 +1,130 @@
+/**
+ * How `KvStore` changes something: it holds the job's lock while it reads, decides and commits, so that two changes of
+ * one job never cross, and changes of different jobs never wait for each other.
+ */
+import { Effect, Either } from "effect"
+import { type Kv, KvError, type Op } from "./Kv.js"
+import * as Lock from "./Lock.js"
+import * as Timeout from "./Timeout.js"
+
+/** A decision: what to write, if anything, and what to answer. */
+export interface Plan<A> {
+  readonly ops: ReadonlyArray<Op>
+  readonly answer: A
+  /** Brings what the process remembers up to date, before anybody learns of the commit. */
+  readonly onCommitted?: () => void
+  /** Takes back what was reserved for it. */
+  readonly onFailed?: () => void
+}
+
+/** A decision at a time. It may throw `KvError`, as the reads of `Kv` do. */
+export type Decide<A, E> = (now: number) => Either.Either<Plan<A>, E>
+
+/** Changes nothing. */
+export const answer = <A>(answer: A): Plan<A> => ({ ops: [], answer })
+
+export interface Commit {
+  /**
+   * Decides with the locks of these keys held, and commits the plan. Interruption and the limit of 2 s end the wait
+   * for a lock, with nothing changed. A commit that has begun always ends, and keeps its locks until then, however
+   * long its disk takes; who waits for it is not interrupted, but fails after 2 s.
+   */
+  readonly run: <A, E>(keys: ReadonlyArray<string>, decide: Decide<A, E>) => Effect.Effect<A, E | KvError>
+  /** How many locks are held. */
+  readonly size: () => number
+}
+
+/** As the contract promises. */
+const limitMillis = 2000
+
+export const make = (kv: Kv): Commit => {
+  const lock = Lock.make()
+  const timeout = Timeout.make(limitMillis)
+
+  const tooSlow = (detail: string) =>
+    Effect.fail(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s` }))
+
+  const waitFor = (ticket: Lock.Ticket): Effect.Effect<void, KvError> =>
+    Effect.async((resume) => {
+      const stop = timeout.start(() => resume(tooSlow("an earlier change of the job did not end")))
+      ticket.onHeld(() => {
+        stop()
+        resume(Effect.void)
+      })
+      return Effect.sync(stop)
+    })
+
+  const execute = <A, E>(decide: Decide<A, E>, now: number, leave: () => void): Effect.Effect<A, E | KvError> => {
+    const decided = attempt(decide, now, leave)
+    if (Either.isLeft(decided) || decided.right.ops.length === 0) {
+      leave()
+      return Either.map(decided, (plan) => plan.answer)
+    }
+    return commit(decided.right, leave)
+  }
+
+  const commit = <A>({ ops, ...plan }: Plan<A>, leave: () => void): Effect.Effect<A, KvError> =>
+    Effect.async((resume) => {
+      const stop = timeout.start(() => resume(tooSlow("the disk did not confirm a write, which may yet be made,")))
+      kv.commit(ops, whenDone(plan, stop, leave, resume))
+    })
+
+  const run = <A, E>(keys: ReadonlyArray<string>, decide: Decide<A, E>): Effect.Effect<A, E | KvError> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.clockWith((clock) => {
+        const tickets: Array<Lock.Ticket> = []
+        const leave = () => {
+          for (const ticket of tickets) ticket.leave()
+        }
+        const enter = (rest: ReadonlyArray<string>): Effect.Effect<A, E | KvError> => {
+          const [key, ...others] = rest
+          if (key === undefined) return execute(decide, clock.unsafeCurrentTimeMillis(), leave)
+          const ticket = lock.enter(key)
+          tickets.push(ticket)
+          return ticket.isHeld()
+            ? enter(others)
+            : Effect.matchCauseEffect(restore(waitFor(ticket)), {
+                // The lock may have been handed over at the moment of the interruption.
+                onFailure: (cause) => {
+                  leave()
+                  return Effect.failCause(cause)
+                },
+                onSuccess: () => enter(others),
+              })
+        }
+        return enter(keys)
+      }),
+    )
+
+  return { run, size: lock.size }
+}
+
+/** Not a closure in `commit`, which would keep `ops`, and so a whole prompt, for as long as the disk takes. */
+const whenDone =
+  <A>(
+    plan: Omit<Plan<A>, "ops">,
+    stop: () => void,
+    leave: () => void,
+    resume: (result: Effect.Effect<A, KvError>) => void,
+  ) =>
+  (error: KvError | null) => {
+    stop()
+    if (error === null) plan.onCommitted?.()
+    else plan.onFailed?.()
+    leave()
+    resume(error === null ? Effect.succeed(plan.answer) : Effect.fail(error))
+  }
+
+const attempt = <A, E>(
+  decide: Decide<A, E>,
+  now: number,
+  onDefect: () => void,
+): Either.Either<Plan<A>, E | KvError> => {
+  try {
+    return decide(now)
+  } catch (error) {
+    if (error instanceof KvError) return Either.left(error)
+    onDefect()
+    throw error
+  }
+}

@@ -1,0 +1,96 @@
+/** What is due: backoffs that end, deadlines that pass, jobs whose retention ends. Each stands in `timers`. */
+import { Clock, Effect, Either } from "effect"
+import * as Transition from "../Job/Transition.js"
+import { isTerminal, type Job, type JobId } from "../Job.js"
+import type { Advanced, JobNotFound } from "../Store.js"
+import { answer, type Plan } from "./Commit.js"
+import { type Jobs, jobIds, warn } from "./Jobs.js"
+import * as Key from "./Key.js"
+import { type Entry, type KvError, reading, remove } from "./Kv.js"
+
+/** What became of one timer. */
+type Done = { readonly ready: Job } | { readonly expired: Job } | "removed" | "nothing"
+
+/** How many timers are done at once: enough to fill a commit, few enough to leave the event loop to others. */
+const concurrency = 50
+
+export const advance = (
+  jobs: Jobs,
+  options: { readonly retentionMillis: number; readonly limit: number },
+): Effect.Effect<Advanced, KvError> =>
+  Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const { limit, retentionMillis } = options
+    // Deadlines first: a job whose deadline has passed is not ready, whatever its backoff says.
+    const due = [
+      ...(yield* timers(jobs, "deadline", now + 1, limit)),
+      ...(yield* timers(jobs, "backoff", now + 1, limit)),
+      ...(yield* timers(jobs, "retention", now - retentionMillis, limit)),
+    ].slice(0, limit)
+    if (due.length === 0) return { ready: [], expired: [], removed: 0 }
+    const done = yield* Effect.forEach(due, (timer) => Effect.either(end(jobs, timer)), { concurrency })
+    const failed = done.find(Either.isLeft)
+    // What was done must be told; the rest is still due at the next call.
+    if (failed !== undefined && done.every(Either.isLeft)) return yield* failed.left
+    const all = done.filter(Either.isRight).map(({ right }) => right)
+    return {
+      ready: all.flatMap((each) => (typeof each === "object" && "ready" in each ? [each.ready] : [])),
+      expired: all.flatMap((each) => (typeof each === "object" && "expired" in each ? [each.expired] : [])),
+      removed: all.filter((each) => each === "removed").length,
+    }
+  })
+
+type Kind = "deadline" | "backoff" | "retention"
+
+interface Timer extends Entry {
+  readonly kind: Kind
+}
+
+const timers = (jobs: Jobs, kind: Kind, before: number, limit: number): Effect.Effect<ReadonlyArray<Timer>, KvError> =>
+  reading(() =>
+    Array.from(
+      jobs.kv.entries("timers", { start: Key.under(kind).start, end: Key.key(kind, before), limit }),
+      (entry) => ({ ...entry, kind }),
+    ),
+  )
+
+const end = (jobs: Jobs, timer: Timer): Effect.Effect<Done, KvError> => {
+  const drop: Plan<Done> = { ...answer("nothing"), ops: [remove("timers", timer.key)] }
+  const [id] = jobIds([timer.value])
+  const end = id === undefined ? Effect.succeed("nothing" as const) : byKind(jobs, timer, id, drop)
+  return Effect.catchAll(end, (error) =>
+    error._tag === "KvError" && error.reason === "unavailable"
+      ? error
+      : // Nothing will ever come of this timer, and it must not come up again at each call.
+        Effect.zipRight(
+          warn(error._tag === "KvError" ? error.detail : error.message),
+          jobs.run([timer.key], () => Either.right(drop)),
+        ),
+  )
+}
+
+const byKind = (jobs: Jobs, timer: Timer, id: JobId, drop: Plan<Done>): Effect.Effect<Done, JobNotFound | KvError> => {
+  /** Under the lock: the job may have moved on since the timer was read. */
+  const ifStillSet = (plan: () => Plan<Done> | null): Either.Either<Plan<Done>> =>
+    Either.right(jobs.kv.get("timers", timer.key) === undefined ? answer("nothing") : (plan() ?? drop))
+  switch (timer.kind) {
+    case "deadline":
+      return jobs.change(id, (job, now) =>
+        ifStillSet(() => {
+          const expired = Transition.expire(job, now)
+          return expired && jobs.move(job, expired, now, { expired })
+        }),
+      )
+    case "backoff":
+      return jobs.change(id, (job, now) =>
+        ifStillSet(() => {
+          const ready = Transition.ready(job, now)
+          return ready && jobs.move(job, ready, now, { ready })
+        }),
+      )
+    case "retention":
+      return jobs.changeAll(id, (job) =>
+        ifStillSet(() => (isTerminal(job.status) ? jobs.erase<Done>(job, "removed") : null)),
+      )
+  }
+}

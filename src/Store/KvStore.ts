@@ -1,0 +1,156 @@
+/** The `Store` over a `Kv`: what each operation reads, decides and writes. */
+import { Effect, Either } from "effect"
+import * as Transition from "../Job/Transition.js"
+import { isTerminal } from "../Job.js"
+import { JobNotTerminal, type JobWithInput, StaleAttempt, type Store, StoreError } from "../Store.js"
+import { answer, type Plan } from "./Commit.js"
+import * as Due from "./Due.js"
+import * as Jobs from "./Jobs.js"
+import * as Key from "./Key.js"
+import { type Kv, KvError, put, reading } from "./Kv.js"
+import * as Listing from "./Listing.js"
+import * as Queue from "./Queue.js"
+import * as Record from "./Record.js"
+import * as Submission from "./Submission.js"
+
+type Service = Store["Type"]
+
+const maxAhead = 10_000
+const defaultLimit = 1000
+/** How many events of an output are read before others get the event loop. */
+const outputSlice = 250
+
+/** A store over a backend, which it reads once. */
+export const make = (kv: Kv, description: string): Effect.Effect<Service, StoreError> =>
+  Effect.map(Jobs.make(kv), (jobs) => service(jobs, description)).pipe(named("open"))
+
+/** Gives an error of the backend the name of the operation. */
+export const named =
+  (operation: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
+    Effect.catchIf(
+      self,
+      (error): error is Extract<E, KvError> => error instanceof KvError,
+      ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
+    )
+
+const service = (jobs: Jobs.Jobs, description: string): Service => ({
+  description,
+
+  create: (job, { maxQueued }) => Submission.create(jobs, job, maxQueued).pipe(named("create")),
+
+  get: (id) => jobs.read(id).pipe(named("get")),
+
+  getWithInput: (id) =>
+    Effect.flatMap(jobs.read(id), (job) => reading(() => ({ job, input: jobs.input(id) }))).pipe(named("getWithInput")),
+
+  list: (query) => Listing.list(jobs, query).pipe(named("list")),
+
+  counts: Effect.sync(jobs.tally.counts),
+
+  queued: (resource, limit) => reading(() => Jobs.jobIds(Queue.first(jobs.kv, resource, limit))).pipe(named("queued")),
+
+  ahead: (id) =>
+    Effect.flatMap(jobs.read(id), (job) =>
+      Record.isReady(job) ? reading(() => Queue.ahead(jobs.kv, job, maxAhead)) : Effect.succeed(null),
+    ).pipe(named("ahead")),
+
+  running: Effect.flatMap(
+    reading(() => Array.from(jobs.kv.keys("running", Key.all))),
+    jobs.readAll,
+  ).pipe(named("running")),
+
+  claim: (id, adapter) =>
+    jobs
+      .change(id, (job, now) => {
+        const claimed = Transition.claim(job, adapter, now)
+        return Either.right<Plan<JobWithInput | null>>(
+          claimed === null ? answer(null) : jobs.move(job, claimed, now, { job: claimed, input: jobs.input(id) }),
+        )
+      })
+      .pipe(named("claim")),
+
+  append: (id, attempt, text) =>
+    jobs
+      .change(id, (job, now) => {
+        if (!Transition.isLive(job, attempt)) return Either.left(new StaleAttempt({ id, attempt }))
+        if (text === "") return Either.right(answer(undefined))
+        const events = job.events + 1
+        const output = Record.writeOutput(job, events, now, text)
+        return Either.right(jobs.move(job, { ...job, events }, now, undefined, [output]))
+      })
+      .pipe(named("append")),
+
+  settle: (id, attempt, outcome, text) =>
+    jobs
+      .change(id, (job, now) => {
+        const events = text === "" ? job.events : job.events + 1
+        const settled = Transition.settle({ ...job, events }, attempt, outcome, now)
+        if (settled === null) return Either.left(new StaleAttempt({ id, attempt }))
+        const output = text === "" ? [] : [Record.writeOutput(job, events, now, text)]
+        return Either.right(jobs.move(job, settled, now, settled, output))
+      })
+      .pipe(named("settle")),
+
+  cancel: (id) =>
+    jobs
+      .change(id, (job, now) => {
+        const cancelled = Transition.cancel(job, now)
+        return Either.right(
+          cancelled === null || cancelled === job ? answer(job) : jobs.move(job, cancelled, now, cancelled),
+        )
+      })
+      .pipe(named("cancel")),
+
+  remove: (id) =>
+    jobs
+      .changeAll(id, (job) =>
+        isTerminal(job.status) ? Either.right(jobs.erase(job, undefined)) : Either.left(new JobNotTerminal({ id })),
+      )
+      .pipe(named("remove")),
+
+  events: (id, after, limit = defaultLimit) =>
+    Effect.flatMap(jobs.read(id), (job) =>
+      reading(() => ({ job, events: jobs.events(id, after + 1, Math.min(after + limit, job.events) + 1) })),
+    ).pipe(named("events")),
+
+  awaitEvent: (id, after) =>
+    Effect.async<void, KvError>((resume) => {
+      try {
+        const job = jobs.find(id)
+        // Nothing can come between the look and the watch: both happen in this call.
+        if (job !== null && job.events <= after) {
+          return Effect.sync(jobs.watch.add(id, after, () => resume(Effect.void)))
+        }
+        resume(Effect.void)
+      } catch (error) {
+        resume(error instanceof KvError ? Effect.fail(error) : Effect.die(error))
+      }
+      return Effect.void
+    }).pipe(named("awaitEvent")),
+
+  output: (id) =>
+    Effect.gen(function* () {
+      const job = yield* jobs.read(id)
+      const texts: Array<string> = []
+      for (let from = job.outputFrom; from <= job.events; from += outputSlice) {
+        if (from > job.outputFrom) yield* yieldToEventLoop
+        const events = yield* reading(() => jobs.events(id, from, Math.min(from + outputSlice, job.events + 1)))
+        for (const event of events) if (event.type === "output") texts.push(event.text)
+      }
+      return texts.join("")
+    }).pipe(named("output")),
+
+  advance: ({ limit = defaultLimit, retentionMillis }) =>
+    Due.advance(jobs, { limit, retentionMillis }).pipe(named("advance")),
+
+  ping: jobs
+    .run(["ping"], (now) => Either.right({ ...answer(undefined), ops: [put("meta", "ping", String(now))] }))
+    .pipe(named("ping")),
+})
+
+/** `Effect.yieldNow` yields to other fibers alone. */
+const yieldToEventLoop = Effect.async<void>((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})

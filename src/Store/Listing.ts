@@ -1,0 +1,83 @@
+/** A caller's jobs, newest first: its index of each resource and state, merged by sequence. */
+import { Effect } from "effect"
+import { Status } from "../Job.js"
+import type { Counts, Page } from "../Store.js"
+import type { Jobs } from "./Jobs.js"
+import * as Key from "./Key.js"
+import { type Entry, type Kv, type KvError, reading } from "./Kv.js"
+
+export interface Query {
+  readonly caller: string
+  readonly status?: Status | undefined
+  readonly resource?: string | undefined
+}
+
+/** A page of the jobs that can be read. */
+export const list = (
+  jobs: Jobs,
+  { cursor, limit, ...query }: Query & { readonly limit: number; readonly cursor?: string | undefined },
+): Effect.Effect<Page, KvError> =>
+  Effect.gen(function* () {
+    const { more, page } = yield* reading(() => {
+      const page: Array<Place> = []
+      for (const place of places(jobs.kv, query, jobs.tally.counts(), decodeCursor(cursor))) {
+        if (page.length >= limit) return { page, more: true }
+        page.push(place)
+      }
+      return { page, more: false }
+    })
+    const last = page.at(-1)
+    return {
+      jobs: yield* jobs.readAll(page.map(({ id }) => id)),
+      cursor: more && last !== undefined ? encodeCursor(last.sequence) : null,
+    }
+  })
+
+/** A job's place in the listing. */
+interface Place {
+  readonly sequence: number
+  readonly id: string
+}
+
+/** The places below the sequence `below`, one by one. */
+function* places(
+  kv: Kv,
+  { caller, resource, status }: Query,
+  counts: ReadonlyMap<string, Counts>,
+  below: number,
+): Generator<Place> {
+  const heads: Array<{ entry: Entry; readonly rest: Iterator<Entry> }> = []
+  try {
+    for (const [name, row] of counts) {
+      if (resource !== undefined && name !== resource) continue
+      for (const each of Status.literals) {
+        if (row[each] === 0 || (status !== undefined && each !== status)) continue
+        const start = Key.under(caller, name, each).start
+        const rest = kv
+          .entries("index", { start, end: Key.key(caller, name, each, below), reverse: true })
+          [Symbol.iterator]()
+        const { done, value } = rest.next()
+        if (done !== true) heads.push({ entry: value, rest })
+      }
+    }
+    for (;;) {
+      const [first, ...others] = heads
+      if (first === undefined) return
+      const newest = others.reduce((a, b) => (Key.lastNumber(b.entry.key) > Key.lastNumber(a.entry.key) ? b : a), first)
+      yield { sequence: Key.lastNumber(newest.entry.key), id: newest.entry.value }
+      const { done, value } = newest.rest.next()
+      if (done === true) heads.splice(heads.indexOf(newest), 1)
+      else newest.entry = value
+    }
+  } finally {
+    for (const { rest } of heads) rest.return?.()
+  }
+}
+
+const encodeCursor = (sequence: number): string => Buffer.from(String(sequence)).toString("base64url")
+
+/** The sequence to continue below. A cursor that was not made here is as no cursor. */
+const decodeCursor = (cursor: string | undefined): number => {
+  const text = Buffer.from(cursor ?? "", "base64url").toString()
+  return /^[0-9]{1,16}$/.test(text) ? Number(text) : Number.MAX_SAFE_INTEGER
+}

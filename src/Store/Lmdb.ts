@@ -1,0 +1,117 @@
+/** Jobs in a folder, by lmdb: durable, for one process at a time. */
+import { resolve } from "node:path"
+import { Effect, Layer } from "effect"
+import type { RootDatabase } from "lmdb"
+import { Store, type StoreError } from "../Store.js"
+import { type Kv, KvError, type Op, type Range, type Table } from "./Kv.js"
+import * as KvStore from "./KvStore.js"
+import * as Folder from "./Lmdb/Folder.js"
+import * as GroupCommit from "./Lmdb/GroupCommit.js"
+import * as Owner from "./Lmdb/Owner.js"
+import { type Strings, unavailable } from "./Lmdb/Write.js"
+
+export { StoreLocked } from "./Lmdb/Owner.js"
+
+/** lmdb takes 1978 bytes and leaves a commit half made where a key is longer. */
+const maxKeyLength = 1900
+
+/**
+ * The store in the folder `path`, which is made, readable to its owner alone, if it does not exist. A folder has one
+ * owner: a second process, or a second layer, gets `StoreLocked`. The folder of a process that died is free at once.
+ */
+export const layer = (options: { readonly path: string }): Layer.Layer<Store, Owner.StoreLocked | StoreError> =>
+  Layer.scoped(
+    Store,
+    Effect.gen(function* () {
+      const path = resolve(options.path)
+      yield* Effect.scoped(
+        Effect.flatMap(Folder.peek(path), (owners) => (owners === null ? Effect.void : Owner.awaitFree(owners, path))),
+      )
+      const root = yield* Folder.use(path)
+      const { databases, owners } = yield* Effect.try({
+        try: () => ({ owners: Folder.owners(root), databases: openTables(root) }),
+        catch: (cause) => unavailable(`the folder '${path}' cannot be opened`, cause),
+      })
+      const condition = yield* Owner.acquire(owners, path)
+      const group = yield* Effect.acquireRelease(
+        Effect.sync(() => GroupCommit.make(condition, path, writer(databases))),
+        ({ close }) => Effect.sync(close),
+      )
+      return yield* KvStore.make(makeKv(databases, group, path), `lmdb (${path})`)
+    }).pipe(KvStore.named("open")),
+  )
+
+type Databases = { readonly [table in Table]: Strings }
+
+const openTables = (root: RootDatabase<string, string>): Databases => {
+  const table = (name: Table) => root.openDB<string, string>(name, { encoding: "string" })
+  return {
+    jobs: table("jobs"),
+    inputs: table("inputs"),
+    events: table("events"),
+    index: table("index"),
+    ready: table("ready"),
+    running: table("running"),
+    timers: table("timers"),
+    idempotency: table("idempotency"),
+    meta: table("meta"),
+  }
+}
+
+const makeKv = (databases: Databases, group: GroupCommit.GroupCommit, path: string): Kv => {
+  const unreadable = (cause: unknown) => unavailable(`the folder '${path}' cannot be read`, cause)
+  return {
+    get: (table, key) => {
+      try {
+        return databases[table].get(key)
+      } catch (cause) {
+        throw unreadable(cause)
+      }
+    },
+    *keys(table, range) {
+      try {
+        yield* databases[table].getKeys(toNative(range))
+      } catch (cause) {
+        throw unreadable(cause)
+      }
+    },
+    *entries(table, range) {
+      try {
+        yield* databases[table].getRange(toNative(range))
+      } catch (cause) {
+        throw unreadable(cause)
+      }
+    },
+    count: (table, { limit, ...range }) => {
+      try {
+        const database = databases[table]
+        // lmdb counts a range to its end, whatever the limit, but steps over the first entries of one as fast.
+        if (limit !== undefined) {
+          if (limit <= 0) return 0
+          for (const _ of database.getKeys({ ...toNative(range), offset: limit - 1, limit: 1 })) return limit
+        }
+        return database.getKeysCount(toNative(range))
+      } catch (cause) {
+        throw unreadable(cause)
+      }
+    },
+    commit: (ops, done) => {
+      const long = ops.find(({ key }) => key.length > maxKeyLength)
+      if (long === undefined) group.commit(ops, done)
+      else done(new KvError({ reason: "unavailable", detail: `a key of '${long.table}' is too long` }))
+    },
+  }
+}
+
+const writer = (databases: Databases) => (op: Op) => {
+  const database = databases[op.table]
+  // Their promises say nothing that the one of the whole commit does not.
+  if (op._tag === "Put") void database.put(op.key, op.value)
+  else void database.remove(op.key)
+}
+
+/** Backwards, lmdb starts at the upper end. */
+const toNative = ({ end, limit, reverse = false, start }: Range) => ({
+  ...(reverse ? { start: end, exclusiveStart: true, end: start, inclusiveEnd: true, reverse } : { start, end }),
+  ...(limit === undefined ? {} : { limit }),
+})

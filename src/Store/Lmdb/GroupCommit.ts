@@ -1,0 +1,64 @@
+/**
+ * One write for all commits that are begun in one turn of the event loop: one fsync for all of them, and a turn of
+ * the loop for others before the next write. Who commits in answer to a commit would else never let go of the loop.
+ */
+import { Either } from "effect"
+import { KvError, type Op } from "../Kv.js"
+import { type Condition, writeIf } from "./Write.js"
+
+export interface GroupCommit {
+  readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void) => void
+  /** Writes what is still waiting, and refuses what comes after. */
+  readonly close: () => void
+}
+
+interface Waiting {
+  readonly ops: ReadonlyArray<Op>
+  readonly done: (error: KvError | null) => void
+}
+
+/** How many commits are written in one turn: encoding them takes the loop about 5 ms. */
+const maxGroup = 500
+
+/** `write` must not throw. */
+export const make = (condition: Condition, path: string, write: (op: Op) => void): GroupCommit => {
+  let waiting: Array<Waiting> = []
+  let closed = false
+
+  const failed = (detail: string) => new KvError({ reason: "unavailable", detail })
+
+  const flush = () => {
+    const group = waiting.slice(0, maxGroup)
+    waiting = waiting.slice(maxGroup)
+    if (waiting.length > 0) setImmediate(flush)
+    if (group.length === 0) return
+    writeIf(
+      condition,
+      () => {
+        for (const { ops } of group) ops.forEach(write)
+      },
+      tell(group.map(({ done }) => done)),
+    )
+  }
+
+  /** Not a closure in `flush`, which would keep the operations for as long as the disk takes. */
+  const tell = (all: ReadonlyArray<Waiting["done"]>) => (result: Either.Either<boolean, KvError>) => {
+    const error = Either.match(result, {
+      onLeft: (error) => error,
+      onRight: (held) => (held ? null : failed(`another process has taken the folder '${path}'`)),
+    })
+    for (const done of all) done(error)
+  }
+
+  return {
+    commit: (ops, done) => {
+      if (closed) return done(failed(`the folder '${path}' is closed`))
+      waiting.push({ ops, done })
+      if (waiting.length === 1) setImmediate(flush)
+    },
+    close: () => {
+      closed = true
+      while (waiting.length > 0) flush()
+    },
+  }
+}

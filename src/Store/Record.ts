@@ -1,0 +1,115 @@
+/**
+ * What stands in the tables. Everything but `jobs`, `inputs`, `events` and `idempotency` is an index, and each index
+ * is a function of the job's record (`indices`), so that it cannot say anything else.
+ *
+ * | table | key | value |
+ * |---|---|---|
+ * | jobs | id | the job |
+ * | inputs | id | its input |
+ * | events | id, event | an event of its log |
+ * | index | caller, resource, status, sequence | id |
+ * | ready | resource, caller, sequence: of jobs that can be claimed now | id |
+ * | running | id | id |
+ * | timers | `backoff`, `deadline` or `retention`, the time it counts from, id | id |
+ * | idempotency | a digest of caller and key | the first use of the key |
+ * | meta | `format`, `ping` | |
+ */
+import { createHash } from "node:crypto"
+import { Either, ParseResult, Schema } from "effect"
+import { Event, Input, isTerminal, Job, JobId } from "../Job.js"
+import * as Key from "./Key.js"
+import { KvError, type Op, put, remove, type Table } from "./Kv.js"
+
+/** The first use of an idempotency key. */
+export const FirstUse = Schema.Struct({ id: JobId, fingerprint: Schema.String, at: Schema.Number })
+export type FirstUse = typeof FirstUse.Type
+
+/** Throws `KvError`. */
+const decoder = <A, I>(what: string, schema: Schema.Schema<A, I>) => {
+  const decode = Schema.decodeUnknownEither(Schema.parseJson(schema))
+  return (id: string, text: string): A =>
+    Either.getOrThrowWith(decode(text), (error) => {
+      // Only where it went wrong: the message of the error repeats the record, and a prompt must not get into a log.
+      const path = ParseResult.ArrayFormatter.formatErrorSync(error)[0]?.path.join(".")
+      const where = path === undefined || path === "" ? "" : ` at '${path}'`
+      return new KvError({ reason: "malformed", detail: `the ${what} of '${id}' cannot be read${where}` })
+    })
+}
+
+export const decodeJob = decoder("record", Job)
+export const decodeInput = decoder("input", Input)
+export const decodeEvent = decoder("log", Event)
+export const decodeFirstUse = decoder("idempotency record", FirstUse)
+
+export const encodeFirstUse = (use: FirstUse): string => JSON.stringify(use)
+
+interface Index {
+  readonly table: Table
+  readonly key: string
+}
+
+export const indexKey = (job: Pick<Job, "caller" | "resource" | "status" | "sequence">): string =>
+  Key.key(job.caller, job.resource, job.status, job.sequence)
+
+export const readyKey = (job: Pick<Job, "resource" | "caller" | "sequence">): string =>
+  Key.key(job.resource, job.caller, job.sequence)
+
+/** Whether the job can be claimed now: queued, and not in backoff. */
+export const isReady = (job: Job): boolean => job.status === "queued" && job.retryAt === null
+
+const indices = (job: Job): ReadonlyArray<Index> => {
+  const all: Array<Index> = [{ table: "index", key: indexKey(job) }]
+  if (isReady(job)) all.push({ table: "ready", key: readyKey(job) })
+  if (job.status === "running") all.push({ table: "running", key: job.id })
+  if (job.status === "queued") {
+    if (job.retryAt !== null) all.push({ table: "timers", key: Key.key("backoff", job.retryAt, job.id) })
+    if (job.deadlineAt !== null) all.push({ table: "timers", key: Key.key("deadline", job.deadlineAt, job.id) })
+  }
+  if (isTerminal(job.status) && job.finishedAt !== null) {
+    all.push({ table: "timers", key: Key.key("retention", job.finishedAt, job.id) })
+  }
+  return all
+}
+
+const isIn = (indices: ReadonlyArray<Index>, { key, table }: Index) =>
+  indices.some((other) => other.table === table && other.key === key)
+
+/** What writes the record `after`, and the indices that `before` did not have. */
+export const write = (before: Job | null, after: Job): Array<Op> => {
+  const old = before === null ? [] : indices(before)
+  const now = indices(after)
+  return [
+    put("jobs", after.id, JSON.stringify(after)),
+    ...old.filter((index) => !isIn(now, index)).map(({ key, table }) => remove(table, key)),
+    ...now.filter((index) => !isIn(old, index)).map(({ key, table }) => put(table, key, after.id)),
+  ]
+}
+
+/** What removes the record, its indices and its input, but not its log. */
+export const erase = (job: Job): Array<Op> => [
+  remove("jobs", job.id),
+  remove("inputs", job.id),
+  ...indices(job).map(({ key, table }) => remove(table, key)),
+]
+
+const writeEvent = (id: JobId, event: Event): Op => put("events", Key.key(id, event.event), JSON.stringify(event))
+
+/** The newest event of a job that has just changed its state. */
+export const writeStatus = (job: Job, at: number): Op =>
+  writeEvent(job.id, {
+    type: "status",
+    event: job.events,
+    at,
+    status: job.status,
+    attempt: job.attempt,
+    error: job.error,
+  })
+
+export const writeOutput = (job: Job, event: number, at: number, text: string): Op =>
+  writeEvent(job.id, { type: "output", event, at, attempt: job.attempt, text })
+
+/** The key of `FirstUse`. A digest, because the parts may be longer than a key may be. */
+export const idempotencyKey = (caller: string, key: string): string =>
+  createHash("sha256")
+    .update(JSON.stringify([caller, key]))
+    .digest("base64url")

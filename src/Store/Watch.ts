@@ -1,0 +1,42 @@
+/** Those who wait for events of jobs, woken in the process. */
+import type { JobId } from "../Job.js"
+
+export interface Watch {
+  /** Calls back, once, when the job has an event after number `after` or is no more, unless cancelled before. */
+  readonly add: (id: JobId, after: number, callback: () => void) => () => void
+  /** The job has this many events now; `null`: it is no more. */
+  readonly notify: (id: JobId, events: number | null) => void
+  /** How many jobs are waited for. */
+  readonly size: () => number
+}
+
+interface Watcher {
+  readonly after: number
+  readonly callback: () => void
+}
+
+export const make = (): Watch => {
+  const watched = new Map<JobId, Set<Watcher>>()
+  return {
+    size: () => watched.size,
+    add: (id, after, callback) => {
+      const watchers = watched.get(id) ?? new Set()
+      const watcher: Watcher = { after, callback }
+      watched.set(id, watchers.add(watcher))
+      return () => {
+        watchers.delete(watcher)
+        if (watchers.size === 0 && watched.get(id) === watchers) watched.delete(id)
+      }
+    },
+    notify: (id, events) => {
+      const watchers = watched.get(id)
+      if (watchers === undefined) return
+      for (const watcher of watchers) {
+        if (events !== null && events <= watcher.after) continue
+        watchers.delete(watcher)
+        watcher.callback()
+      }
+      if (watchers.size === 0) watched.delete(id)
+    },
+  }
+}

@@ -1,0 +1,184 @@
+import { Schema } from "effect"
+import * as fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import * as Transition from "../../src/Job/Transition.js"
+import { isTerminal, Job, makeId } from "../../src/Job.js"
+
+const submission = (fields: Partial<Transition.NewJob> = {}): Transition.NewJob => ({
+  id: makeId(0),
+  resource: "llm",
+  caller: "ada",
+  input: { prompt: "Say hello." },
+  metadata: {},
+  maxAttempts: 3,
+  timeoutMillis: 60_000,
+  deadlineMillis: null,
+  idempotency: null,
+  ...fields,
+})
+
+const failure = { tag: "LlmExit", title: "Command failed", detail: "It exited with code 1.", retryable: true }
+const succeeded: Transition.Outcome = { _tag: "Succeeded", output: {} }
+const interrupted: Transition.Outcome = { _tag: "Interrupted" }
+const failed = (retryAt = 0, retryable = true): Transition.Outcome => ({
+  _tag: "Failed",
+  failure: { ...failure, retryable },
+  retryAt,
+})
+
+const must = (job: Job | null): Job => {
+  expect(job).not.toBe(null)
+  return job as Job
+}
+
+const created = (fields: Partial<Transition.NewJob> = {}) => Transition.create(submission(fields), 1, 0)
+const running = (fields: Partial<Transition.NewJob> = {}) => must(Transition.claim(created(fields), "demo", 1))
+
+describe("a job", () => {
+  it("begins queued, with one event and its deadline", () => {
+    expect(created({ deadlineMillis: 5, idempotency: { key: "k", fingerprint: "f" } })).toMatchObject({
+      status: "queued",
+      attempt: 0,
+      events: 1,
+      deadlineAt: 5,
+      idempotencyKey: "k",
+    })
+  })
+
+  it("is claimed while queued, with output from there on", () => {
+    expect(running()).toMatchObject({ status: "running", attempt: 1, startedAt: 1, events: 2, outputFrom: 2 })
+    expect(Transition.claim(running(), "demo", 2)).toBe(null)
+  })
+
+  it("is not claimed at its deadline, but expires then and not before", () => {
+    const job = created({ deadlineMillis: 5 })
+    expect(Transition.claim(job, "demo", 4)).not.toBe(null)
+    expect(Transition.claim(job, "demo", 5)).toBe(null)
+    expect(Transition.expire(job, 4)).toBe(null)
+    expect(Transition.expire(job, 5)).toMatchObject({ status: "failed", error: { tag: "Expired" }, finishedAt: 5 })
+    expect(Transition.expire(created(), 5)).toBe(null)
+    expect(Transition.expire(running({ deadlineMillis: 5 }), 5)).toBe(null)
+  })
+
+  it("succeeds, with what its attempt used", () => {
+    const output = { usage: { costUsd: 1 }, truncated: true }
+    expect(Transition.settle(running(), 1, { _tag: "Succeeded", output }, 9)).toMatchObject({
+      status: "succeeded",
+      usage: { costUsd: 1 },
+      truncated: true,
+      finishedAt: 9,
+      events: 3,
+      attempts: [{ outcome: "succeeded", finishedAt: 9 }],
+    })
+  })
+
+  it("is settled by its live attempt alone", () => {
+    expect(Transition.settle(running(), 2, succeeded, 9)).toBe(null)
+    expect(Transition.settle(created(), 0, succeeded, 9)).toBe(null)
+    expect(Transition.settle(must(Transition.settle(running(), 1, succeeded, 9)), 1, succeeded, 9)).toBe(null)
+  })
+
+  it("is queued again after a failure, until its attempts are used up", () => {
+    const once = must(Transition.settle(running({ maxAttempts: 2 }), 1, failed(50), 9))
+    expect(once).toMatchObject({ status: "queued", retryAt: 50, error: failure })
+    expect(Transition.ready(once, 49)).toBe(null)
+    const ready = must(Transition.ready(once, 50))
+    expect(ready).toEqual({ ...once, retryAt: null })
+    expect(Transition.ready(ready, 50)).toBe(null)
+    const twice = Transition.settle(must(Transition.claim(ready, "demo", 50)), 2, { _tag: "Orphaned", retryAt: 0 }, 60)
+    expect(twice).toMatchObject({ status: "failed", error: { tag: "Orphaned" }, finishedAt: 60 })
+  })
+
+  it("fails at once where a retry is useless or too late", () => {
+    expect(Transition.settle(running(), 1, failed(0, false), 9)?.status).toBe("failed")
+    expect(Transition.settle(running({ deadlineMillis: 50 }), 1, failed(50), 9)?.status).toBe("failed")
+    expect(Transition.settle(running({ deadlineMillis: 50 }), 1, failed(49), 9)?.status).toBe("queued")
+  })
+
+  it("goes back to the queue by a drain, at no cost", () => {
+    let job = created({ maxAttempts: 1 })
+    for (let n = 1; n <= 5; n++) {
+      job = must(Transition.settle(must(Transition.claim(job, "demo", n)), n, interrupted, n))
+      expect(job).toMatchObject({ status: "queued", retryAt: null, attempt: n })
+      expect(Transition.failedAttempts(job)).toBe(0)
+    }
+  })
+
+  it("is cancelled at once while queued, and by its attempt's end while running", () => {
+    expect(Transition.cancel(created(), 7)).toMatchObject({ status: "cancelled", finishedAt: 7, events: 2 })
+    const asked = must(Transition.cancel(running(), 7))
+    expect(asked).toMatchObject({ status: "running", cancelRequestedAt: 7, events: 2 })
+    expect(Transition.cancel(asked, 8)).toBe(asked)
+    for (const outcome of [interrupted, failed(), { _tag: "Orphaned", retryAt: 0 } as const]) {
+      expect(Transition.settle(asked, 1, outcome, 9)).toMatchObject({ status: "cancelled", finishedAt: 9 })
+    }
+    expect(Transition.settle(asked, 1, succeeded, 9)?.status).toBe("succeeded")
+  })
+})
+
+type Step = { readonly name: string; readonly move: (job: Job, now: number) => Job | null }
+
+const outcome: fc.Arbitrary<Transition.Outcome> = fc.oneof(
+  fc.constant(succeeded),
+  fc.constant(interrupted),
+  fc.record({ _tag: fc.constant("Orphaned" as const), retryAt: fc.nat(300) }),
+  fc.tuple(fc.nat(300), fc.boolean()).map(([retryAt, retryable]) => failed(retryAt, retryable)),
+)
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.constant<Step>({ name: "claim", move: (job, now) => Transition.claim(job, "demo", now) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(outcome, fc.constantFrom(0, 0, 0, 1)).map(
+      ([outcome, behind]): Step => ({
+        name: `settle ${outcome._tag} -${behind}`,
+        move: (job, now) => Transition.settle(job, job.attempt - behind, outcome, now),
+      }),
+    ),
+  },
+  fc.constant<Step>({ name: "cancel", move: Transition.cancel }),
+  fc.constant<Step>({ name: "expire", move: Transition.expire }),
+  fc.constant<Step>({ name: "ready", move: Transition.ready }),
+)
+
+const life = fc.record({
+  maxAttempts: fc.integer({ min: 1, max: 4 }),
+  deadlineMillis: fc.option(fc.nat(200)),
+  steps: fc.array(fc.tuple(step, fc.nat(20)), { maxLength: 40 }),
+})
+
+describe("in any life of a job", () => {
+  it("terminal states never change, one attempt lives, failures stay within the limit, interruption is free", () => {
+    fc.assert(
+      fc.property(life, ({ deadlineMillis, maxAttempts, steps }) => {
+        let now = 0
+        let job = created({ deadlineMillis, maxAttempts })
+        for (const [{ move }, millis] of steps) {
+          now += millis
+          const next = move(job, now)
+          if (isTerminal(job.status)) expect(next).toBe(null)
+          if (next === null) continue
+
+          expect(Schema.is(Job)(next)).toBe(true)
+          const open = next.attempts.filter((attempt) => attempt.outcome === null)
+          expect(open.map(({ attempt }) => attempt)).toEqual(next.status === "running" ? [next.attempt] : [])
+          expect(next.attempts.map(({ attempt }) => attempt)).toEqual(next.attempts.map((_, n) => n + 1))
+          expect(next.attempts.slice(0, -1)).toEqual(job.attempts.slice(0, next.attempts.length - 1))
+          expect(Transition.failedAttempts(next)).toBeLessThanOrEqual(maxAttempts)
+          expect(next.events - job.events).toBe(next.status === job.status ? 0 : 1)
+          expect(next.finishedAt !== null).toBe(isTerminal(next.status))
+          if (next.retryAt !== null) expect(next.status).toBe("queued")
+          if (next.attempts.at(-1)?.outcome === "interrupted" && job.status === "running") {
+            expect(next.status).toBe("queued")
+            expect(Transition.failedAttempts(next)).toBe(Transition.failedAttempts(job))
+          }
+          job = next
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})

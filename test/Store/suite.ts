@@ -1,0 +1,571 @@
+/** What every `Store` promises. A backend's test calls it in one line. */
+import { describe, expect, it } from "@effect/vitest"
+import { Array as Arr, Effect, Either, Exit, Fiber, type Layer, TestClock } from "effect"
+import { isTerminal, type JobId, makeId, type Status } from "../../src/Job.js"
+import { type Counts, Store } from "../../src/Store.js"
+import { failure, roomy, submission, succeeded } from "./submission.js"
+
+const day = 24 * 60 * 60 * 1000
+
+/** Saves one job for each set of fields, in order. */
+export const save = (...all: ReadonlyArray<Parameters<typeof submission>[0]>) =>
+  Effect.flatMap(Store, (store) =>
+    Effect.forEach(all, (fields) => Effect.map(store.create(submission(fields), roomy), ({ job }) => job.id)),
+  )
+
+const finish = (id: JobId) =>
+  Effect.flatMap(Store, (store) =>
+    Effect.zipRight(
+      store.claim(id, "demo"),
+      Effect.flatMap(store.get(id), ({ attempt }) => store.settle(id, attempt, succeeded, "")),
+    ),
+  )
+
+/** Every job of these callers, by pages of `limit`. */
+export const listAll = (caller: string, limit = 7, query: { status?: Status; resource?: string } = {}) =>
+  Effect.gen(function* () {
+    const store = yield* Store
+    const jobs = []
+    let cursor: string | undefined
+    for (;;) {
+      const page = yield* store.list({ caller, limit, cursor, ...query })
+      jobs.push(...page.jobs)
+      if (page.cursor === null) return jobs
+      cursor = page.cursor
+    }
+  })
+
+export const recount = (callers: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const counts = new Map<string, { -readonly [status in Status]: number }>()
+    for (const job of (yield* Effect.forEach(callers, (caller) => listAll(caller))).flat()) {
+      const row = counts.get(job.resource) ?? { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 }
+      row[job.status]++
+      counts.set(job.resource, row)
+    }
+    return counts as ReadonlyMap<string, Counts>
+  })
+
+export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
+  const test = <A, E>(title: string, body: Effect.Effect<A, E, Store>) =>
+    it.effect(title, () => Effect.provide(body, layer))
+
+  describe(`${name}: create`, () => {
+    test(
+      "saves a job and its input, queued, with one event",
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* TestClock.setTime(5000)
+        const input = { prompt: "Grüße \u0000 \ud800 🐝", model: "m", system: "s" }
+        const { created, job } = yield* store.create(
+          submission({ input, deadlineMillis: 1000, metadata: { a: "b" } }),
+          roomy,
+        )
+        expect(created).toBe(true)
+        expect(job).toMatchObject({ status: "queued", attempt: 0, sequence: 1, createdAt: 5000, deadlineAt: 6000 })
+        expect(yield* store.get(job.id)).toEqual(job)
+        expect(yield* store.getWithInput(job.id)).toEqual({ job, input })
+        const { events } = yield* store.events(job.id, 0)
+        expect(events).toEqual([{ type: "status", event: 1, at: 5000, status: "queued", attempt: 0, error: null }])
+        expect((yield* Effect.either(store.get(makeId(0)))).pipe(Either.getLeft)).toMatchObject({
+          value: { _tag: "JobNotFound" },
+        })
+      }),
+    )
+
+    test(
+      "made again after an unclear failure, saves the job once",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const again = submission()
+        const results = yield* Effect.forEach(Arr.range(1, 5), () => store.create(again, roomy), {
+          concurrency: "unbounded",
+        })
+        expect(results.filter(({ created }) => created)).toHaveLength(1)
+        expect(yield* listAll("ada")).toHaveLength(1)
+      }),
+    )
+
+    test(
+      "gives the same job for the same idempotency key, and refuses another submission with it",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const keyed = (fingerprint: string, caller = "ada") =>
+          submission({ caller, idempotency: { key: "k", fingerprint } })
+        const first = yield* store.create(keyed("f"), roomy)
+        expect(yield* store.create(keyed("f"), { maxQueued: 0 })).toEqual({ job: first.job, created: false })
+        expect(yield* Effect.flip(store.create(keyed("g"), roomy))).toMatchObject({
+          _tag: "IdempotencyConflict",
+          key: "k",
+          id: first.job.id,
+        })
+        // Each caller has keys of its own, however the two are put together.
+        expect((yield* store.create(keyed("g", "bob"), roomy)).created).toBe(true)
+        const pair = (caller: string, key: string) =>
+          store.create(submission({ caller, idempotency: { key, fingerprint: "f" } }), roomy)
+        expect((yield* pair("a", "b\u001fc")).created).toBe(true)
+        expect((yield* pair("a\u001fb", "c")).created).toBe(true)
+
+        yield* TestClock.adjust(day - 1)
+        expect((yield* store.create(keyed("f"), roomy)).created).toBe(false)
+        yield* TestClock.adjust(1)
+        const second = yield* store.create(keyed("g"), roomy)
+        expect(second.created).toBe(true)
+        // The job that had the key before takes only its own use of it along.
+        yield* finish(first.job.id)
+        yield* store.remove(first.job.id)
+        expect((yield* store.create(keyed("g"), roomy)).job.id).toBe(second.job.id)
+      }),
+    )
+
+    test(
+      "saves one job for 200 duplicates at once",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const results = yield* Effect.forEach(
+          Arr.range(1, 200),
+          () => store.create(submission({ idempotency: { key: "k", fingerprint: "f" } }), roomy),
+          { concurrency: "unbounded" },
+        )
+        expect(results.filter(({ created }) => created)).toHaveLength(1)
+        expect(new Set(results.map(({ job }) => job.id)).size).toBe(1)
+        expect((yield* store.counts).get("llm")?.queued).toBe(1)
+      }),
+    )
+
+    test(
+      "stops at maxQueued, also with 200 at once, and counts jobs in backoff",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const results = yield* Effect.forEach(
+          Arr.range(1, 200),
+          () => Effect.either(store.create(submission(), { maxQueued: 7 })),
+          { concurrency: "unbounded" },
+        )
+        expect(results.filter(Either.isRight)).toHaveLength(7)
+        expect(yield* listAll("ada")).toHaveLength(7)
+        const refused = yield* Effect.flip(store.create(submission(), { maxQueued: 7 }))
+        expect(refused).toMatchObject({ _tag: "QueueFull", resource: "llm", limit: 7 })
+        expect((yield* store.create(submission({ resource: "other" }), { maxQueued: 7 })).created).toBe(true)
+
+        const [id] = yield* store.queued("llm", 1)
+        yield* store.claim(id as JobId, "demo")
+        expect((yield* store.create(submission(), { maxQueued: 7 })).created).toBe(true)
+        yield* store.settle(id as JobId, 1, { _tag: "Failed", failure, retryAt: 99 }, "")
+        yield* Effect.flip(store.create(submission(), { maxQueued: 8 }))
+      }),
+    )
+
+    test(
+      "gives back its place in the queue when it is interrupted",
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* Effect.forEach(
+          Arr.range(1, 100),
+          () => Effect.flatMap(Effect.fork(store.create(submission(), roomy)), Fiber.interrupt),
+          { concurrency: "unbounded" },
+        )
+        const saved = (yield* listAll("ada")).length
+        expect((yield* store.counts).get("llm")?.queued ?? 0).toBe(saved)
+        yield* store.create(submission(), { maxQueued: saved + 1 })
+        yield* Effect.flip(store.create(submission(), { maxQueued: saved + 1 }))
+      }),
+    )
+  })
+
+  describe(`${name}: attempts`, () => {
+    test(
+      "are begun once among 50 at once",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = yield* save({})
+        const claims = yield* Effect.forEach(Arr.range(1, 50), () => store.claim(id as JobId, "demo"), {
+          concurrency: "unbounded",
+        })
+        const begun = claims.flatMap((claim) => claim ?? [])
+        expect(begun).toHaveLength(1)
+        expect(begun[0]).toMatchObject({ job: { status: "running", attempt: 1 }, input: { prompt: "Say hello." } })
+        expect(yield* store.running).toEqual([begun[0]?.job])
+      }),
+    )
+
+    test(
+      "write numbered events and output, and end once",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        yield* store.append(id, 1, "Hel")
+        yield* store.append(id, 1, "")
+        yield* store.append(id, 1, "lo")
+        expect(yield* store.output(id)).toBe("Hello")
+        const settled = yield* store.settle(id, 1, succeeded, "!")
+        expect(settled).toMatchObject({ status: "succeeded", events: 6, usage: { outputTokens: 2 }, truncated: false })
+        expect(yield* store.output(id)).toBe("Hello!")
+        const log = yield* store.events(id, 0)
+        expect(log.job).toEqual(settled)
+        expect(log.events.map(({ event, type }) => [event, type])).toEqual([
+          [1, "status"],
+          [2, "status"],
+          [3, "output"],
+          [4, "output"],
+          [5, "output"],
+          [6, "status"],
+        ])
+        expect((yield* store.events(id, 3, 2)).events.map(({ event }) => event)).toEqual([4, 5])
+        expect((yield* store.events(id, 6)).events).toEqual([])
+        expect((yield* store.events(id, 1e9)).events).toEqual([])
+
+        for (const late of [
+          store.settle(id, 1, succeeded, "late"),
+          store.append(id, 1, "late"),
+          store.append(id, 1, ""),
+        ]) {
+          expect(yield* Effect.flip<unknown, unknown, never>(late)).toMatchObject({ _tag: "StaleAttempt", attempt: 1 })
+        }
+        expect(yield* store.events(id, 0)).toEqual(log)
+      }),
+    )
+
+    test(
+      "end once among 20 at once, beside writers",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        const results = yield* Effect.forEach(
+          Arr.range(1, 40),
+          (n) =>
+            Effect.either(
+              n % 2 === 0
+                ? Effect.as(store.append(id, 1, `${n};`), "written")
+                : Effect.as(store.settle(id, 1, succeeded, ""), "settled"),
+            ),
+          { concurrency: "unbounded" },
+        )
+        expect(results.filter((result) => Either.isRight(result) && result.right === "settled")).toHaveLength(1)
+        const { events, job } = yield* store.events(id, 0)
+        expect(events.map(({ event }) => event)).toEqual(Arr.range(1, job.events))
+        expect(events.at(-1)).toMatchObject({ type: "status", status: "succeeded" })
+      }),
+    )
+
+    test(
+      "of an earlier number change nothing",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        yield* store.append(id, 1, "first")
+        expect(yield* store.settle(id, 1, { _tag: "Interrupted" }, "…")).toMatchObject({
+          status: "queued",
+          error: null,
+        })
+        yield* store.claim(id, "demo")
+        const before = yield* store.events(id, 0)
+        yield* Effect.flip(store.append(id, 1, "stale"))
+        yield* Effect.flip(store.settle(id, 1, succeeded, "stale"))
+        expect(yield* store.events(id, 0)).toEqual(before)
+        // The output is that of the newest attempt.
+        expect(yield* store.output(id)).toBe("")
+        yield* store.append(id, 2, "second")
+        expect(yield* store.output(id)).toBe("second")
+        expect(before.job.attempts.map(({ outcome }) => outcome)).toEqual(["interrupted", null])
+      }),
+    )
+
+    test(
+      "that fail are repeated after their backoff, in the job's old place",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [a, b, c] = (yield* save({ maxAttempts: 2 }, {}, {})) as [JobId, JobId, JobId]
+        yield* store.claim(a, "demo")
+        const failed = yield* store.settle(a, 1, { _tag: "Failed", failure, retryAt: 1000.5 }, "")
+        expect(failed).toMatchObject({ status: "queued", retryAt: 1000.5, error: failure })
+        expect(yield* store.queued("llm", 9)).toEqual([b, c])
+        expect(yield* store.ahead(a)).toBe(null)
+        yield* TestClock.setTime(1000)
+        expect(yield* store.advance({ retentionMillis: day })).toEqual({ ready: [], expired: [], removed: 0 })
+        yield* TestClock.setTime(1001)
+        expect((yield* store.advance({ retentionMillis: day })).ready.map(({ id }) => id)).toEqual([a])
+        expect((yield* store.advance({ retentionMillis: day })).ready).toEqual([])
+        expect(yield* store.queued("llm", 9)).toEqual([a, b, c])
+        expect(yield* store.get(a)).toMatchObject({ retryAt: null, events: 3 })
+
+        yield* store.claim(a, "demo")
+        expect(yield* store.settle(a, 2, { _tag: "Orphaned", retryAt: 0 }, "")).toMatchObject({
+          status: "failed",
+          error: { tag: "Orphaned" },
+        })
+        expect(yield* store.queued("llm", 9)).toEqual([b, c])
+      }),
+    )
+
+    test(
+      "that fail for good end the job",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        const final = { ...failure, retryable: false, cause: "why" }
+        const settled = yield* store.settle(id, 1, { _tag: "Failed", failure: final, retryAt: 0 }, "part")
+        expect(settled).toMatchObject({
+          status: "failed",
+          error: final,
+          attempts: [{ outcome: "failed", cause: final }],
+        })
+        expect((yield* store.events(id, 0)).events.at(-1)).toMatchObject({ status: "failed", error: final })
+        expect(yield* store.output(id)).toBe("part")
+      }),
+    )
+
+    test(
+      "put out more than one read takes",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        yield* Effect.forEach(Arr.range(1, 600), (n) => store.append(id, 1, `${n},`))
+        expect(yield* store.output(id)).toBe(
+          Arr.range(1, 600)
+            .map((n) => `${n},`)
+            .join(""),
+        )
+        expect((yield* store.events(id, 0, 500)).events).toHaveLength(500)
+      }),
+    )
+  })
+
+  describe(`${name}: ends`, () => {
+    test(
+      "cancel ends a queued job, asks a running one, and leaves an ended one alone",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [queued, running] = (yield* save({}, {})) as [JobId, JobId]
+        yield* TestClock.setTime(10)
+        const ended = yield* store.cancel(queued)
+        expect(ended).toMatchObject({ status: "cancelled", finishedAt: 10, cancelRequestedAt: 10, events: 2 })
+        yield* store.claim(running, "demo")
+        expect(yield* store.cancel(running)).toMatchObject({ status: "running", cancelRequestedAt: 10, events: 2 })
+        yield* TestClock.setTime(20)
+        expect(yield* store.cancel(queued)).toEqual(ended)
+        expect(yield* store.cancel(running)).toMatchObject({ status: "running", cancelRequestedAt: 10 })
+        expect(yield* store.settle(running, 1, { _tag: "Interrupted" }, "")).toMatchObject({ status: "cancelled" })
+        expect(yield* store.queued("llm", 9)).toEqual([])
+        expect(yield* store.claim(queued, "demo")).toBe(null)
+        yield* Effect.flip(store.cancel(makeId(0)))
+      }),
+    )
+
+    test(
+      "a deadline ends a queued job, and keeps it from being claimed before",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [late, running, retried] = (yield* save(
+          { deadlineMillis: 100 },
+          { deadlineMillis: 100 },
+          { deadlineMillis: 100 },
+        )) as [JobId, JobId, JobId]
+        yield* store.claim(running, "demo")
+        yield* store.claim(retried, "demo")
+        yield* store.settle(retried, 1, { _tag: "Failed", failure, retryAt: 99 }, "")
+        yield* TestClock.setTime(100)
+        expect(yield* store.claim(late, "demo")).toBe(null)
+        const { expired, ready } = yield* store.advance({ retentionMillis: day })
+        expect(ready).toEqual([])
+        expect(new Set(expired.map(({ id }) => id))).toEqual(new Set([late, retried]))
+        expect(yield* store.get(late)).toMatchObject({ status: "failed", error: { tag: "Expired" }, finishedAt: 100 })
+        expect(yield* store.get(running)).toMatchObject({ status: "running" })
+        expect(yield* store.advance({ retentionMillis: day })).toEqual({ ready: [], expired: [], removed: 0 })
+      }),
+    )
+
+    test(
+      "remove takes an ended job with all its traces, and no other",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const idempotency = { key: "k", fingerprint: "f" }
+        const [id, other] = (yield* save({ idempotency }, {})) as [JobId, JobId]
+        expect(yield* Effect.flip(store.remove(id))).toMatchObject({ _tag: "JobNotTerminal", id })
+        yield* finish(id)
+        yield* store.remove(id)
+        for (const gone of [
+          store.get(id),
+          store.getWithInput(id),
+          store.events(id, 0),
+          store.output(id),
+          store.remove(id),
+        ]) {
+          expect(yield* Effect.flip<unknown, unknown, never>(gone)).toMatchObject({ _tag: "JobNotFound", id })
+        }
+        expect((yield* listAll("ada")).map(({ id }) => id)).toEqual([other])
+        expect((yield* store.counts).get("llm")).toMatchObject({ queued: 1, succeeded: 0 })
+        expect((yield* store.create(submission({ idempotency }), roomy)).created).toBe(true)
+        // Nothing of it comes back under the same id.
+        expect((yield* store.create(submission({ id }), roomy)).job.events).toBe(1)
+        expect((yield* store.events(id, 0)).events).toHaveLength(1)
+      }),
+    )
+
+    test(
+      "retention removes what ended before it, also when it is made shorter, at most `limit` at once",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const ids = yield* save({}, {}, {}, {})
+        for (const id of ids.slice(0, 3)) {
+          yield* TestClock.adjust(1000)
+          yield* finish(id)
+        }
+        yield* TestClock.setTime(day)
+        expect((yield* store.advance({ retentionMillis: day - 1000 })).removed).toBe(0)
+        expect((yield* store.advance({ retentionMillis: day - 1001 })).removed).toBe(1)
+        expect((yield* store.advance({ retentionMillis: 0, limit: 1 })).removed).toBe(1)
+        expect((yield* store.advance({ retentionMillis: 0 })).removed).toBe(1)
+        expect((yield* listAll("ada")).map(({ id }) => id)).toEqual([ids[3]])
+      }),
+    )
+  })
+
+  describe(`${name}: reads`, () => {
+    test(
+      "list gives the newest first, by resource and status, while jobs come and go",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const ids = yield* save(...Arr.makeBy(20, (n) => ({ resource: n % 3 === 0 ? "a" : "b" })), { caller: "bob" })
+        yield* finish(ids[4] as JobId)
+        yield* store.cancel(ids[5] as JobId)
+        const mine = ids.slice(0, 20).toReversed()
+        expect((yield* listAll("ada", 3)).map(({ id }) => id)).toEqual(mine)
+        expect((yield* listAll("ada", 20)).map(({ id }) => id)).toEqual(mine)
+        expect((yield* listAll("ada", 3, { status: "succeeded" })).map(({ id }) => id)).toEqual([ids[4]])
+        expect((yield* listAll("ada", 4, { resource: "a" })).map(({ id }) => id)).toEqual(
+          ids
+            .slice(0, 20)
+            .filter((_, n) => n % 3 === 0)
+            .toReversed(),
+        )
+        expect((yield* listAll("ada", 3, { resource: "b", status: "cancelled" })).map(({ id }) => id)).toEqual([ids[5]])
+        expect(yield* listAll("eve")).toEqual([])
+        expect(yield* listAll("ad")).toEqual([])
+
+        const first = yield* store.list({ caller: "ada", limit: 5 })
+        yield* save({}, {})
+        yield* store.cancel(first.jobs[4]?.id as JobId)
+        yield* store.remove(first.jobs[4]?.id as JobId)
+        const second = yield* store.list({ caller: "ada", limit: 5, cursor: first.cursor ?? undefined })
+        expect(second.jobs.map(({ id }) => id)).toEqual(mine.slice(5, 10))
+        const page = yield* store.list({ caller: "ada", limit: 2 })
+        for (const cursor of ["", "%", "x", Buffer.from("-1").toString("base64url")]) {
+          expect(yield* store.list({ caller: "ada", limit: 2, cursor })).toEqual(page)
+        }
+      }),
+    )
+
+    test(
+      "queued gives callers in turn, and ahead says how many come before",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const ids = yield* save(
+          ...["ada", "ada", "ada", "bob", "ada", "bob", "caller\u0000 ü%", "ada"].map((caller) => ({ caller })),
+          { caller: "bob", resource: "other" },
+        )
+        const order = [0, 3, 6, 1, 5, 2, 4, 7].map((n) => ids[n] as JobId)
+        for (let limit = 0; limit < 10; limit++) {
+          expect(yield* store.queued("llm", limit)).toEqual(order.slice(0, limit))
+        }
+        expect(yield* Effect.forEach(order, store.ahead)).toEqual(order.map((_, n) => n))
+        expect(yield* store.ahead(ids[8] as JobId)).toBe(0)
+        expect(yield* store.queued("none", 5)).toEqual([])
+        expect(yield* store.queued("ll", 5)).toEqual([])
+        yield* store.claim(order[0] as JobId, "demo")
+        expect(yield* store.ahead(order[0] as JobId)).toBe(null)
+        // Now bob's first job is older than ada's next one... but not older than her second.
+        expect(yield* store.queued("llm", 9)).toEqual([1, 3, 6, 2, 5, 4, 7].map((n) => ids[n]))
+        yield* Effect.flip(store.ahead(makeId(0)))
+      }),
+    )
+
+    test(
+      "counts and running follow every change",
+      Effect.gen(function* () {
+        const store = yield* Store
+        expect((yield* store.counts).size).toBe(0)
+        const ids = (yield* save({}, {}, {}, { resource: "other", caller: "bob" })) as [JobId, JobId, JobId, JobId]
+        yield* finish(ids[0])
+        yield* store.claim(ids[1], "demo")
+        yield* store.cancel(ids[2])
+        expect(yield* store.counts).toEqual(yield* recount(["ada", "bob"]))
+        expect((yield* store.running).map(({ id }) => id)).toEqual([ids[1]])
+        yield* store.settle(ids[1], 1, { _tag: "Failed", failure, retryAt: 5 }, "")
+        expect(yield* store.running).toEqual([])
+        expect(yield* store.counts).toEqual(yield* recount(["ada", "bob"]))
+      }),
+    )
+
+    test(
+      "awaitEvent wakes at the next event, at a removal, and at once where there is nothing to wait for",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.awaitEvent(id, 0)
+        yield* store.awaitEvent(makeId(0), 7)
+        const waiting = yield* Effect.fork(store.awaitEvent(id, 1))
+        const later = yield* Effect.fork(store.awaitEvent(id, 2))
+        const left = yield* Effect.fork(store.awaitEvent(id, 1))
+        yield* Effect.yieldNow()
+        yield* Fiber.interrupt(left)
+        yield* store.claim(id, "demo")
+        yield* Fiber.join(waiting)
+        expect(yield* Fiber.poll(later)).toMatchObject({ _tag: "None" })
+        yield* store.settle(id, 1, succeeded, "")
+        yield* Fiber.join(later)
+        const removed = yield* Effect.fork(store.awaitEvent(id, 99))
+        yield* Effect.yieldNow()
+        yield* store.remove(id)
+        yield* Fiber.join(removed)
+      }),
+    )
+
+    test(
+      "awaitEvent misses nothing between reading and waiting",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        const follow = Effect.gen(function* () {
+          const seen: Array<number> = []
+          for (;;) {
+            const { events, job } = yield* store.events(id, seen.length, 3)
+            seen.push(...events.map(({ event }) => event))
+            if (isTerminal(job.status) && seen.length === job.events) return seen
+            yield* store.awaitEvent(id, seen.length)
+          }
+        })
+        const followers = yield* Effect.fork(
+          Effect.all(
+            Arr.makeBy(20, () => follow),
+            { concurrency: "unbounded" },
+          ),
+        )
+        yield* Effect.forEach(Arr.range(1, 100), (n) => store.append(id, 1, `${n}`))
+        const { events } = yield* store.settle(id, 1, succeeded, "end")
+        for (const seen of yield* Fiber.join(followers)) expect(seen).toEqual(Arr.range(1, events))
+      }),
+    )
+
+    test(
+      "ping succeeds, also many at once",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const pings = yield* Effect.exit(
+          Effect.all(
+            Arr.makeBy(20, () => store.ping),
+            { concurrency: "unbounded" },
+          ),
+        )
+        expect(Exit.isSuccess(pings)).toBe(true)
+        expect(store.description).not.toBe("")
+      }),
+    )
+  })
+}
