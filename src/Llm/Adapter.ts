@@ -1,0 +1,86 @@
+/**
+ * What a command line has to tell, to be run as an LLM: the contract of the files beside this one.
+ */
+import type { Either } from "effect"
+import type { LlmError } from "../Job/JobError.js"
+import type { Input, Usage } from "../Job.js"
+import type { LlmResult } from "../Llm.js"
+
+/** What the downstream complains of: its own words, and what else it tells. */
+export interface Complaint {
+  readonly message: string
+  /** Where it says so beyond doubt; else it is read from the status and the message. */
+  readonly kind?: ComplaintKind | undefined
+  /** The HTTP status that the downstream was answered. */
+  readonly status?: number | undefined
+  /** When it may be asked again: milliseconds since the epoch. */
+  readonly retryAt?: number | undefined
+}
+
+export type ComplaintKind = "auth" | "quota" | "rate" | "concurrency" | "overloaded"
+
+/** What a decoder finds in standard output. */
+export type Event =
+  /** A piece of the answer. */
+  | { readonly _tag: "Text"; readonly text: string }
+  /** What the attempt has used so far, all in all. */
+  | { readonly _tag: "Usage"; readonly usage: Usage }
+  /** The answer is complete, or will never be. The last one counts. */
+  | { readonly _tag: "Final"; readonly complaint: Complaint | null }
+  /** A line that is longer than the decoder was allowed to keep. */
+  | { readonly _tag: "TooLong" }
+
+/** Turns standard output into events. Text may be cut anywhere: the events are the same. */
+export interface Decoder {
+  readonly push: (text: string) => ReadonlyArray<Event>
+  /** Standard output has ended. */
+  readonly end: () => ReadonlyArray<Event>
+}
+
+/** Everything that is known of a command that has exited. */
+export interface Exit {
+  /** Its last `Final`. */
+  readonly final: Complaint | null | undefined
+  readonly usage: Usage | undefined
+  readonly exitCode: number | null
+  readonly signal: string | null
+  /** The end of its standard error. */
+  readonly stderr: string
+}
+
+export interface Adapter {
+  /** As `OFFLOAD_LLM` names it. */
+  readonly name: string
+  /** The command to find on PATH. */
+  readonly command: string
+  /** The environment variables that its documentation names and that it may therefore see. */
+  readonly env: ReadonlyArray<string>
+  /**
+   * Its arguments. Never the prompt: everybody on the machine can read arguments, and they are short. The system prompt
+   * goes there where the command line has no other place for one.
+   */
+  readonly args: (input: Input) => ReadonlyArray<string>
+  /** What goes to its standard input: the prompt, with the system prompt before it where no argument takes that. */
+  readonly stdin: (input: Input) => string
+  /** A fresh decoder. `maxLine` is the longest line it may keep, in UTF-16 units. */
+  readonly decoder: (limits: { readonly maxLine: number }) => Decoder
+  /** What an exit means. `now` is in milliseconds since the epoch. */
+  readonly classify: (exit: Exit, now: number) => Either.Either<LlmResult, LlmError>
+}
+
+/** The prompt alone. */
+export const promptOnly = ({ prompt }: Input): string => prompt
+
+/** For a command line without an argument for the system prompt. */
+export const systemFirst = ({ prompt, system }: Input): string =>
+  system === undefined ? prompt : `${system}\n\n${prompt}`
+
+/** `--name=value`, or nothing. In one argument, so that a value never passes for an option. */
+export const option = (name: string, value: string | undefined): ReadonlyArray<string> =>
+  value === undefined ? [] : [`--${name}=${value}`]
+
+/** Standard output is the answer as it is. */
+export const plainText = (): Decoder => ({
+  push: (text) => [{ _tag: "Text", text }],
+  end: () => [],
+})

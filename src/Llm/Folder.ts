@@ -1,0 +1,64 @@
+/**
+ * The working directory of an attempt: empty, private, and removed at its end.
+ */
+import { chmod, mkdtemp, readdir, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Effect, type Scope } from "effect"
+import type { UnknownException } from "effect/Cause"
+import { type Identity, isAbandoned } from "./Cookie.js"
+
+const prefix = "offload-"
+
+/** Makes every folder in it writable: a command may have made some read-only, as caches of packages are. */
+const unlock = async (folder: string): Promise<void> => {
+  await chmod(folder, 0o700)
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) await unlock(join(folder, entry.name))
+  }
+}
+
+const remove = (folder: string): Effect.Effect<void> => {
+  const removed = Effect.tryPromise(() => rm(folder, { recursive: true, force: true, maxRetries: 2, retryDelay: 20 }))
+  return removed.pipe(
+    Effect.catchAll(() =>
+      Effect.zipRight(
+        Effect.tryPromise(() => unlock(folder)),
+        removed,
+      ),
+    ),
+    Effect.catchAll((error) =>
+      Effect.annotateLogs(Effect.logWarning("a folder of an attempt could not be removed", error), { folder }),
+    ),
+  )
+}
+
+/** Makes it, readable to its owner alone. */
+export const make = ({ installation, owner }: Identity): Effect.Effect<string, UnknownException, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.tryPromise(() => mkdtemp(join(tmpdir(), `${prefix}${installation}-${owner}-`))),
+    remove,
+  )
+
+const parse = (name: string): Identity | null => {
+  const [installation, owner] = name.slice(prefix.length).split("-")
+  return !name.startsWith(prefix) || installation === undefined || owner === undefined ? null : { installation, owner }
+}
+
+/** Removes the folders that earlier runs of this installation left behind. */
+export const sweep = (identity: Identity): Effect.Effect<void> =>
+  Effect.tryPromise(() => readdir(tmpdir())).pipe(
+    Effect.map((names) =>
+      names.filter((name) => {
+        const theirs = parse(name)
+        return theirs !== null && isAbandoned(identity, theirs)
+      }),
+    ),
+    Effect.flatMap((names) =>
+      Effect.all(
+        names.map((name) => remove(join(tmpdir(), name))),
+        { discard: true },
+      ),
+    ),
+    Effect.catchAll((error) => Effect.logWarning("the folders of earlier attempts could not be listed", error)),
+  )

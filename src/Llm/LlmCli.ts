@@ -1,0 +1,32 @@
+/**
+ * `llm`: the command line of https://llm.datasette.io. Its usage stands on standard error.
+ */
+import { type Adapter, option, plainText, promptOnly } from "./Adapter.js"
+import { byExitCode } from "./Classify.js"
+
+const used = /Token usage:\s*([\d,]+) input(?:,\s*([\d,]+) output)?/i
+
+const count = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : Number(text.replaceAll(",", ""))
+
+const byExit = byExitCode("llm")
+
+export const llm: Adapter = {
+  name: "llm",
+  command: "llm",
+  env: ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "LLM_USER_PATH", "LLM_MODEL"],
+  args: ({ model, system }) => [
+    "prompt",
+    "--no-log",
+    "--usage",
+    ...option("model", model),
+    ...option("system", system),
+  ],
+  stdin: promptOnly,
+  decoder: plainText,
+  classify: (exit, now) => {
+    const [told, input, output] = used.exec(exit.stderr) ?? []
+    const usage = told === undefined ? undefined : { inputTokens: count(input), outputTokens: count(output) }
+    return byExit({ ...exit, usage }, now)
+  },
+}

@@ -1,0 +1,42 @@
+/**
+ * When a downstream may be asked again, as it tells in words. The words come from outside: no pattern here may go back
+ * over what it has read more than a few characters.
+ */
+
+const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** Where a duration begins. */
+const after = /(?:retry[ _-]?after|try again in|retry in|resets? in|reset after|available in)(?![a-z])/i
+
+/** One part of a duration, from where the last one ended. */
+const part =
+  /[\s:="',]{0,3}(?:and )?(\d{1,10}(?:\.\d{1,10})?) ?(?:(milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)(?![a-z])|(?![a-z\d]|\.\d))/iy
+
+/** `1m30s`, `11.054s`, `2 hours, 5 minutes`, `500ms`; a number without a unit is seconds. */
+const duration = (text: string): number | undefined => {
+  let millis: number | undefined
+  part.lastIndex = 0
+  for (let found = part.exec(text); found !== null; found = part.exec(text)) {
+    const [, amount, name = "s"] = found
+    const unit = /^m(?:s|illi)/i.test(name) ? "ms" : name.charAt(0).toLowerCase()
+    millis = (millis ?? 0) + Number(amount) * (units[unit] ?? 1000)
+  }
+  return millis
+}
+
+/** Seconds or milliseconds since the epoch, as in `limit reached|1749924000` or `"resetsAt":1749924000`. */
+const epoch = /(?:limit reached\||resets?[ _-]?at["']?[\s:=]{0,3})(\d{10}(?:\d{3})?)(?!\d)/i
+
+const iso =
+  /(?:try again|resets?|retry)[ _-]?(?:at|after|on)?["']?[\s:="]{0,3}(\d{4}-\d\d-\d\dT[\d:.]{5,20}(?:Z|[+-]\d\d:?\d\d))/i
+
+/** Milliseconds since the epoch; `undefined` where the text does not tell. */
+export const retryAt = (text: string, now: number): number | undefined => {
+  const [, moment] = epoch.exec(text) ?? []
+  if (moment !== undefined) return moment.length === 10 ? Number(moment) * 1000 : Number(moment)
+  const [, date] = iso.exec(text) ?? []
+  if (date !== undefined && !Number.isNaN(Date.parse(date))) return Date.parse(date)
+  const start = after.exec(text)
+  const millis = start === null ? undefined : duration(text.slice(start.index + start[0].length))
+  return millis === undefined ? undefined : now + millis
+}

@@ -1,0 +1,105 @@
+/**
+ * From the bytes of standard output to the pieces of the answer: decoded, limited, and never cut inside a character.
+ */
+import type { Usage } from "../Job.js"
+import type { Complaint, Decoder, Event } from "./Adapter.js"
+
+export interface Transcript {
+  /** Takes a chunk; answers whether it wants more. */
+  readonly push: (chunk: Uint8Array) => boolean
+  /** Standard output has ended: gives what was held back. To be called at least once; later calls do nothing. */
+  readonly end: () => void
+  /** What has been found out so far. */
+  readonly found: () => {
+    readonly final: Complaint | null | undefined
+    readonly usage: Usage | undefined
+    /** Whether text was left out: the limit was passed. */
+    readonly tooLarge: boolean
+  }
+}
+
+export interface Options {
+  readonly decoder: Decoder
+  /** The longest answer, in UTF-8. */
+  readonly maxBytes: number
+  /** The longest standard output, where it holds more than the answer. */
+  readonly maxRawBytes: number
+  readonly onText: (text: string) => void
+}
+
+const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff
+
+/** The longest beginning of `text` that fits, in whole characters. */
+const fitting = (text: string, bytes: number): string =>
+  // Three bytes a unit are the most there can be: no need to encode what fits for certain.
+  text.length * 3 <= bytes
+    ? text
+    : text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(Math.min(bytes, text.length * 3))).read)
+
+export const make = ({ decoder, maxBytes, maxRawBytes, onText }: Options): Transcript => {
+  const utf8 = new TextDecoder("utf-8")
+  let bytes = 0
+  let rawBytes = 0
+  /** The first half of a character whose second half comes with the next piece. */
+  let half = ""
+  let usage: Usage | undefined
+  let final: Complaint | null | undefined
+  let tooLarge = false
+  let over = false
+
+  const take = (events: ReadonlyArray<Event>): void => {
+    let text = half
+    half = ""
+    for (const event of events) {
+      if (event._tag === "Text") text += event.text
+      else if (event._tag === "Usage") usage = event.usage
+      else if (event._tag === "Final") final = event.complaint
+      else tooLarge = true
+    }
+    if (!over && isHighSurrogate(text.charCodeAt(text.length - 1))) {
+      half = text.slice(-1)
+      text = text.slice(0, -1)
+    }
+    // JSON can spell half a character, UTF-8 cannot.
+    text = text.replace(/\p{Surrogate}/gu, "\ufffd")
+    const kept = fitting(text, maxBytes - bytes)
+    if (kept.length < text.length) tooLarge = true
+    bytes += Buffer.byteLength(kept)
+    if (kept !== "") onText(kept)
+  }
+
+  return {
+    push: (chunk) => {
+      if (over || tooLarge) return false
+      rawBytes += chunk.byteLength
+      if (rawBytes > maxRawBytes) tooLarge = true
+      else take(decoder.push(utf8.decode(chunk, { stream: true })))
+      return !tooLarge
+    },
+    end: () => {
+      if (over) return
+      over = true
+      if (tooLarge) return
+      take([...decoder.push(utf8.decode()), ...decoder.end()])
+    },
+    found: () => ({ final, usage, tooLarge }),
+  }
+}
+
+/** The end of a stream that is read to be thrown away. */
+export const makeTail = (maxBytes: number) => {
+  let kept = Buffer.alloc(0)
+  return {
+    push: (chunk: Uint8Array): void => {
+      const joined = Buffer.concat([kept, chunk.subarray(Math.max(0, chunk.byteLength - maxBytes))])
+      // A copy, so that a few bytes do not keep a large chunk alive.
+      kept = Buffer.from(joined.subarray(Math.max(0, joined.byteLength - maxBytes)))
+    },
+    /** Without the rest of a character that was cut, and without blanks at its ends. */
+    text: (): string =>
+      kept
+        .toString("utf8")
+        .replace(/^\ufffd+/, "")
+        .trim(),
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Real commands behind the real layer, and ways to see what they leave behind.
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { Effect, Fiber, Layer, Logger, LogLevel } from "effect"
+import { type Mode, probe } from "../../src/Llm/Containment.js"
+import { identify } from "../../src/Llm/Cookie.js"
+import { layerWith } from "../../src/Llm/Subprocess.js"
+import { Llm, type LlmError, type LlmRequest, type LlmResult } from "../../src/Llm.js"
+import { OffloadConfig } from "../../src/OffloadConfig.js"
+
+/** What `fork` and `kill -9` need of the machine, found out as the layer does. */
+export const namespaces = (await Effect.runPromise(probe("namespace"))) !== null
+
+if (!namespaces) console.info("no PID namespaces on this machine: the tests of that containment are skipped")
+
+export const modes: ReadonlyArray<Mode> = namespaces ? ["namespace", "group"] : ["group"]
+
+export const standIn = (name: string): string => fileURLToPath(new URL(`./stand-ins/${name}`, import.meta.url))
+
+/** A folder as `OFFLOAD_DATA`: its own for each test, so that its processes are told from those of others. */
+export const makeData = () => {
+  const folder = mkdtempSync(join(tmpdir(), "llm-test-"))
+  const { installation } = identify(folder)
+  const folders = () => readdirSync(tmpdir()).filter((name) => name.startsWith(`offload-${installation}`))
+  return {
+    folder,
+    /** The processes whose environment says that they belong to an attempt of this folder. */
+    processes: (): ReadonlyArray<number> =>
+      readdirSync("/proc").flatMap((name) => {
+        try {
+          const environ = /^\d+$/.test(name) ? readFileSync(`/proc/${name}/environ`, "utf8") : ""
+          return environ.includes(`OFFLOAD_ATTEMPT=${installation}`) ? [Number(name)] : []
+        } catch {
+          return []
+        }
+      }),
+    /** The folders that attempts work in. */
+    folders,
+    /** Removes it, and what a service that was killed could not. */
+    remove: () => {
+      for (const path of [folder, ...folders().map((name) => join(tmpdir(), name))]) {
+        rmSync(path, { recursive: true, force: true })
+      }
+    },
+  }
+}
+
+export type Data = ReturnType<typeof makeData>
+
+/** Tries again until it is so; fails after `millis`. */
+export const waitUntil = async (holds: () => boolean, millis = 5000): Promise<void> => {
+  const start = Date.now()
+  while (!holds()) {
+    if (Date.now() - start > millis) throw new Error(`not so after ${millis} ms: ${holds}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+export interface Answer {
+  readonly text: string
+  readonly pieces: ReadonlyArray<string>
+  readonly result: LlmResult | LlmError
+  readonly millis: number
+}
+
+export interface Calls {
+  readonly llm: Llm["Type"]
+  /** Runs an attempt to its end, whatever that is. */
+  readonly call: (request?: Partial<LlmRequest>) => Promise<Answer>
+  /** Starts one; `interrupt` resolves when the interruption has returned, to the milliseconds it took. */
+  readonly start: (request?: Partial<LlmRequest>) => {
+    readonly text: () => string
+    readonly interrupt: () => Promise<number>
+    readonly answer: () => Promise<Answer>
+  }
+}
+
+let attempts = 0
+
+/** Builds the layer, uses it, and lets go of it. */
+export const withLlm = <A>(
+  settings: NonNullable<Parameters<typeof OffloadConfig.layer>[0]> & { readonly data: string },
+  containment: Mode | "auto",
+  use: (calls: Calls) => Promise<A>,
+): Promise<A> =>
+  Effect.flatMap(Llm, (llm) =>
+    Effect.promise(() => {
+      const start = (request: Partial<LlmRequest> = {}) => {
+        const pieces: Array<string> = []
+        const began = Date.now()
+        const fiber = Effect.runFork(
+          Effect.either(
+            llm.run({
+              resource: "llm",
+              attemptId: `attempt.${++attempts}`,
+              input: { prompt: "hello" },
+              timeoutMillis: 20_000,
+              onText: (text) => pieces.push(text),
+              ...request,
+            }),
+          ).pipe(Logger.withMinimumLogLevel(LogLevel.Error)),
+        )
+        return {
+          text: () => pieces.join(""),
+          interrupt: async () => {
+            const from = Date.now()
+            await Effect.runPromise(Fiber.interrupt(fiber))
+            return Date.now() - from
+          },
+          answer: () =>
+            Effect.runPromise(Fiber.await(fiber)).then((exit): Answer => {
+              if (exit._tag === "Failure") throw new Error(`no answer: ${exit.cause}`)
+              const result = exit.value._tag === "Right" ? exit.value.right : exit.value.left
+              return { text: pieces.join(""), pieces, result, millis: Date.now() - began }
+            }),
+        }
+      }
+      return use({ llm, start, call: (request) => start(request).answer() })
+    }),
+  ).pipe(
+    Effect.provide(
+      Layer.provide(layerWith({ containment }), OffloadConfig.layer({ llm: "command", killGrace: 500, ...settings })),
+    ),
+    Logger.withMinimumLogLevel(LogLevel.Error),
+    Effect.runPromise,
+  )
+
+/** A command of one shell script: what a test says of a command stands in the test. */
+export const sh = (script: string, ...args: ReadonlyArray<string>): readonly [string, ...Array<string>] => [
+  "/bin/sh",
+  "-c",
+  script,
+  "sh",
+  ...args,
+]
