@@ -1,6 +1,6 @@
 /** The store against a model that is too simple to be wrong: a list of jobs, walked through for every question. */
 import { expect, it } from "@effect/vitest"
-import { Effect, Either, type Layer, TestClock, TestContext } from "effect"
+import { Effect, Either, Layer, TestClock, TestContext } from "effect"
 import * as fc from "fast-check"
 import * as Transition from "../../src/Job/Transition.js"
 import { type Event, isTerminal, type Job, type JobId, makeId, type Status } from "../../src/Job.js"
@@ -201,7 +201,7 @@ export const property = (layer: Layer.Layer<Store, unknown>, numRuns: number) =>
   it("keeps counts, listings, queues and logs as a simple model does, whatever is done", () =>
     fc.assert(
       fc.asyncProperty(fc.array(operation, { minLength: 20, maxLength: 60, size: "max" }), (operations) =>
-        Effect.runPromise(run(operations).pipe(Effect.provide(layer), Effect.provide(TestContext.TestContext))),
+        Effect.runPromise(run(operations).pipe(Effect.provide(Layer.merge(layer, TestContext.TestContext)))),
       ),
       { numRuns },
     ))

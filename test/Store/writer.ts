@@ -32,7 +32,7 @@ const program = Effect.gen(function* () {
   if (process.env.WRITE === "1") {
     yield* Effect.forEach(Array(20), () => Effect.forever(Effect.either(life)), { concurrency: "unbounded" })
   }
-  yield* Effect.never
+  return yield* Effect.never
 })
 
 const keepAlive = setInterval(() => {}, 1000)
