@@ -1,9 +1,12 @@
 /**
- * Writes the parts of the documents that are made from the program: the settings in README.md and docs/errors.md.
+ * Writes the parts of the documents that are made from the program: the settings in README.md,
+ * the adapters in docs/llm.md, and docs/errors.md.
  * It reads `dist`, so build first. With `--check` it writes nothing and names each file that is out of date.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { dispositions } from "../dist/Job/JobError.js"
+import { adapters } from "../dist/Llm/Adapters.js"
+import { network } from "../dist/Llm/Environment.js"
 import { settings } from "../dist/OffloadConfig.js"
 
 const path = (name) => new URL(`../${name}`, import.meta.url)
@@ -36,6 +39,20 @@ const settingsTable = table(
   ]),
 )
 
+const adapterTable = table(
+  ["Adapter", "Command line", "Variables that it may see, beside the common ones"],
+  Object.entries(adapters).map(([name, { args, command, env }]) => [
+    code(name),
+    name === "demo"
+      ? "the demo model of this package"
+      : code([command, ...args({ prompt: "", model: "{model}", system: "{system}" }, null)].join(" ")),
+    [
+      ...env.filter((variable) => !network.includes(variable)).map(code),
+      ...(network.every((variable) => env.includes(variable)) ? ["those of proxies and certificates"] : []),
+    ].join(", ") || "none",
+  ]),
+)
+
 const errors = `# Errors
 
 This page is generated from \`dispositions\` in \`src/Job/JobError.ts\` by \`npm run generate\`: change it there.
@@ -58,6 +75,7 @@ ${table(
 const files = {
   "README.md": between("README.md", "settings", settingsTable),
   "docs/errors.md": errors,
+  "docs/llm.md": between("docs/llm.md", "adapters", adapterTable),
 }
 
 const stale = Object.keys(files).filter((name) => read(name) !== files[name])

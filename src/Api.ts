@@ -5,7 +5,7 @@
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { type ProblemSlug, schemaOf } from "./Api/Problem.js"
-import { AttemptOutcome, Failure, JobId, Metadata, ResourceName, Status, Usage } from "./Job.js"
+import { AttemptOutcome, Ending, Failure, JobId, Metadata, ModelName, ResourceName, Status, Usage } from "./Job.js"
 
 const Time = Schema.String.annotations({ identifier: "Time", format: "date-time", description: "RFC 3339, in UTC" })
 
@@ -26,16 +26,30 @@ const SubmittedMetadata = Schema.Record({
   }),
 )
 
+/** Some command lines take it as an argument, which Linux limits to 128 KiB and to what is no NUL. */
+const SystemPrompt = Schema.String.pipe(
+  Schema.minLength(1),
+  Schema.maxLength(100_000),
+  Schema.filter((text) => !text.includes("\0") && new TextEncoder().encode(text).byteLength <= 100_000, {
+    message: () => "at most 100000 bytes of UTF-8, without NUL",
+  }),
+).annotations({ description: "The system prompt: at most 100000 bytes of UTF-8" })
+
 /** What `POST /jobs` takes. Unknown members are refused. */
 export const SubmitJob = Schema.Struct({
   prompt: Schema.String.pipe(Schema.minLength(1)).annotations({ description: "What the work is given" }),
-  resource: Schema.optionalWith(ResourceName, { default: () => "llm" }),
-  model: Schema.optional(Text(200, "The model, as the resource's command line names it")),
-  system: Schema.optional(Text(100_000, "The system prompt")),
+  resource: Schema.optional(ResourceName),
+  model: Schema.optional(ModelName),
+  system: Schema.optional(SystemPrompt),
   metadata: Schema.optionalWith(SubmittedMetadata, { default: () => ({}) }),
   timeoutSeconds: Schema.optional(Seconds(0.1, 86_400, "The longest that one attempt may run")),
   deadlineSeconds: Schema.optional(
     Seconds(0.1, 31_536_000, "The longest until the job must have ended, waiting included"),
+  ),
+  maxCostUsd: Schema.optional(
+    Schema.Number.pipe(Schema.positive(), Schema.lessThanOrEqualTo(1_000_000)).annotations({
+      description: "What all of its attempts together may cost, in US dollars, where the command line tells",
+    }),
   ),
   maxAttempts: Schema.optional(
     Schema.Int.pipe(Schema.between(1, 100)).annotations({
@@ -53,6 +67,10 @@ export const Attempt = Schema.Struct({
   finishedAt: Schema.NullOr(Time),
   outcome: Schema.NullOr(AttemptOutcome),
   cause: Schema.NullOr(Failure),
+  usage: Schema.NullOr(Usage),
+  ending: Schema.NullOr(Ending).annotations({
+    description: "How its processes were ended; null where they ended by themselves",
+  }),
 }).annotations({ identifier: "Attempt" })
 
 const summary = {
@@ -62,6 +80,7 @@ const summary = {
   attempt: Schema.Int.annotations({ description: "The number of the newest attempt; 0 before the first" }),
   maxAttempts: Schema.Int,
   timeoutSeconds: Schema.Number,
+  maxCostUsd: Schema.NullOr(Schema.Number),
   createdAt: Time,
   startedAt: Schema.NullOr(Time),
   finishedAt: Schema.NullOr(Time),
@@ -112,12 +131,16 @@ export const Resource = Schema.Struct({
   serviceSeconds: Schema.NullOr(Schema.Number).annotations({
     description: "How long a permit is held: a moving average; null before the first job",
   }),
+  heldUntil: Schema.NullOr(Time).annotations({
+    description: "Until when none of its jobs is begun, because its downstream said so; null where nothing holds them",
+  }),
 }).annotations({ identifier: "Resource" })
 
 /** What `PATCH /resources/{name}` takes. */
-export const PatchResource = Schema.Struct({ permits: Schema.Int.pipe(Schema.between(1, 1000)) }).annotations({
-  identifier: "PatchResource",
-})
+export const PatchResource = Schema.Struct({
+  permits: Schema.optional(Schema.Int.pipe(Schema.between(1, 1000))),
+  heldUntil: Schema.optional(Schema.Null.annotations({ description: "`null` ends what holds the resource" })),
+}).annotations({ identifier: "PatchResource" })
 
 export const Health = Schema.Struct({ status: Schema.Literal("live", "ready") }).annotations({ identifier: "Health" })
 
@@ -230,7 +253,7 @@ const resources = HttpApiGroup.make("resources")
       .addError(
         problem("resource-not-found", "invalid-json", "invalid-request", "body-too-large", "unsupported-media-type"),
       )
-      .annotate(OpenApi.Summary, "Change a resource's permits until the next start"),
+      .annotate(OpenApi.Summary, "Change a resource's permits until the next start, or end what holds it"),
   )
 
 const operations = HttpApiGroup.make("operations")

@@ -38,6 +38,12 @@ export const ResourceName = Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9._-]{1
   description: "The name of a resource: 1-64 letters, digits, '-', '_' or '.'",
 })
 
+/** The name of a model, as a command line takes it: 1-200 characters, not an option, no control characters. */
+export const ModelName = Schema.String.pipe(Schema.pattern(/^(?!-)\P{Cc}{1,200}$/u)).annotations({
+  identifier: "ModelName",
+  description: "The name of a model: 1-200 characters, none of them a control character, the first one not '-'",
+})
+
 /**
  * `queued → running → succeeded | failed | cancelled`, as `docs/states.md` draws it.
  *
@@ -86,11 +92,24 @@ export const Usage = Schema.Struct({
 })
 export type Usage = typeof Usage.Type
 
+/** How the processes of an attempt were ended: by this service, and not by themselves. */
+export const Ending = Schema.Struct({
+  /** The signals that were sent to all of them, in order. */
+  signals: Schema.Array(Schema.String),
+  /** How the command went: by its exit code, or by a signal. */
+  exitCode: Schema.NullOr(Schema.Number),
+  signal: Schema.NullOr(Schema.String),
+  /** Milliseconds from the first signal until none of them was left. */
+  millis: Schema.Number,
+})
+export type Ending = typeof Ending.Type
+
 /**
- * How an attempt ended. `interrupted` is a drain: no failure, and it does not count towards `maxAttempts`.
- * `orphaned` is a process that died under it.
+ * How an attempt ended. Two of them are no failure, and do not count towards `maxAttempts`: `interrupted` is a drain,
+ * `refused` is an attempt that the machine or the downstream did not let begin. `orphaned` is a process that died under
+ * it.
  */
-export const AttemptOutcome = Schema.Literal("succeeded", "failed", "cancelled", "interrupted", "orphaned")
+export const AttemptOutcome = Schema.Literal("succeeded", "failed", "refused", "cancelled", "interrupted", "orphaned")
 export type AttemptOutcome = typeof AttemptOutcome.Type
 
 /** One try of a job, kept in its history for ever. Times are milliseconds since the epoch. */
@@ -103,6 +122,8 @@ export const Attempt = Schema.Struct({
   finishedAt: Schema.NullOr(Schema.Number),
   outcome: Schema.NullOr(AttemptOutcome),
   cause: Schema.NullOr(Failure),
+  usage: Schema.NullOr(Usage),
+  ending: Schema.NullOr(Ending),
 })
 export type Attempt = typeof Attempt.Type
 
@@ -135,6 +156,8 @@ export const Job = Schema.Struct({
   maxAttempts: Schema.Number,
   /** The longest that one attempt may run. */
   timeoutMillis: Schema.Number,
+  /** What all of its attempts together may cost, in US dollars. */
+  maxCostUsd: Schema.NullOr(Schema.Number),
   createdAt: Schema.Number,
   startedAt: Schema.NullOr(Schema.Number),
   finishedAt: Schema.NullOr(Schema.Number),
@@ -147,6 +170,7 @@ export const Job = Schema.Struct({
   idempotencyKey: Schema.NullOr(Schema.String),
   /** Why it failed, or why its newest attempt did. */
   error: Schema.NullOr(Failure),
+  /** What its newest attempt used. */
   usage: Schema.NullOr(Usage),
   truncated: Schema.Boolean,
   attempts: Schema.Array(Attempt),
@@ -181,8 +205,9 @@ export const Event = Schema.Union(
 export type Event = typeof Event.Type
 
 /** What work returns when it succeeds; its text has been emitted while it ran. */
-export interface Output {
-  readonly usage?: Usage | undefined
+export const Output = Schema.Struct({
+  usage: Schema.optional(Usage),
   /** Whether text was left out to respect a limit. */
-  readonly truncated?: boolean | undefined
-}
+  truncated: Schema.optional(Schema.Boolean),
+})
+export type Output = typeof Output.Type

@@ -3,7 +3,7 @@
  */
 import { Context, type Effect } from "effect"
 import type { LlmError } from "./Job/JobError.js"
-import type { Input, Usage } from "./Job.js"
+import type { Ending, Input, Usage } from "./Job.js"
 
 export type { LlmError } from "./Job/JobError.js"
 
@@ -15,13 +15,14 @@ export interface LlmRequest {
   readonly input: Input
   /** The longest that the call may take, in milliseconds. */
   readonly timeoutMillis: number
+  /** What the call may cost, in US dollars, where its command line tells; `null`: no limit. */
+  readonly maxCostUsd: number | null
   /** Takes each piece of the answer as it comes: whole characters, never empty. Must return at once. */
   readonly onText: (text: string) => void
-}
-
-/** What a call that succeeded says beside its text. */
-export interface LlmResult {
-  readonly usage?: Usage | undefined
+  /** Takes what the call has used so far, whenever that is told anew. */
+  readonly onUsage: (usage: Usage) => void
+  /** Takes how the processes were ended, once they are gone, if they did not end by themselves. */
+  readonly onEnding: (ending: Ending) => void
 }
 
 export class Llm extends Context.Tag("effect-offload/Llm")<
@@ -35,9 +36,9 @@ export class Llm extends Context.Tag("effect-offload/Llm")<
 
     /**
      * Calls the LLM. Interruption, timeout and every failure end only when the whole process tree is gone: SIGTERM,
-     * the grace, SIGKILL. Text that came before a failure has been given to `onText`.
+     * the grace, SIGKILL. Text and usage that came before a failure have been given to `onText` and `onUsage`.
      */
-    readonly run: (request: LlmRequest) => Effect.Effect<LlmResult, LlmError>
+    readonly run: (request: LlmRequest) => Effect.Effect<void, LlmError>
 
     /** Kills every process that an attempt of an earlier run of this service left behind; answers how many. */
     readonly killOrphans: Effect.Effect<number>

@@ -15,7 +15,7 @@ import { Outcomes } from "./Offload/Outcomes.js"
 import { Permits } from "./Offload/Permits.js"
 import type { Spool, SpoolError } from "./Offload/Spool.js"
 import { Worker } from "./Offload/Worker.js"
-import { OffloadConfig } from "./OffloadConfig.js"
+import { OffloadConfig, type Resource } from "./OffloadConfig.js"
 import {
   type IdempotencyConflict,
   type JobNotFound,
@@ -50,11 +50,13 @@ export class UnknownResource extends Schema.TaggedError<UnknownResource>()("Unkn
 /** What a caller asks for. Durations are milliseconds; what is absent takes the service's default. */
 export interface Submission {
   readonly caller: string
-  readonly resource: string
+  /** The first of the configured ones where it is absent. */
+  readonly resource?: string | undefined
   readonly input: Input
   readonly metadata: Metadata
   readonly maxAttempts?: number | undefined
   readonly timeoutMillis?: number | undefined
+  readonly maxCostUsd?: number | undefined
   readonly deadlineMillis?: number | undefined
   readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined
 }
@@ -81,6 +83,8 @@ export interface ResourceState {
   readonly queued: number
   /** How long a permit is held, in milliseconds: a moving average; `null` before the first job. */
   readonly serviceMillis: number | null
+  /** Until when none of its jobs is begun, because its downstream said so; `null` where nothing holds them. */
+  readonly heldUntil: number | null
 }
 
 export class Offload extends Context.Tag("effect-offload/Offload")<
@@ -120,10 +124,10 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
     /** The job's log after event number `after`, then each new event as it comes; ends when the job has ended. */
     readonly events: (id: JobId, after: number) => Stream.Stream<Event, JobNotFound | StoreError>
     readonly resources: Effect.Effect<ReadonlyArray<ResourceState>, StoreError>
-    /** Changes a resource's permits until the next start. */
-    readonly setPermits: (
+    /** Changes a resource's permits until the next start, or ends what holds it. */
+    readonly change: (
       resource: string,
-      permits: number,
+      to: { readonly permits?: number | undefined; readonly heldUntil?: null | undefined },
     ) => Effect.Effect<ResourceState, UnknownResource | StoreError>
     /** Succeeds with `ready` while work is taken on and the store takes writes. */
     readonly readiness: Effect.Effect<"ready" | "draining", StoreError>
@@ -144,17 +148,20 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         const dispatcher = yield* Dispatcher
         const config = yield* OffloadConfig
 
-        const known = (resource: string): Effect.Effect<void, UnknownResource> =>
-          permits.resources.includes(resource)
-            ? Effect.void
-            : Effect.fail(new UnknownResource({ resource, known: permits.resources }))
+        const find = (name: string): Effect.Effect<Resource, UnknownResource> =>
+          Effect.mapError(
+            Effect.fromNullable(config.resources.find((resource) => resource.name === name)),
+            () => new UnknownResource({ resource: name, known: config.resources.map(({ name }) => name) }),
+          )
 
         const expectedStartAt = (job: Job, ahead: number, now: number): number | null => {
           const usage = permits.usage(job.resource)
-          if (usage === null || usage.serviceMillis === null) return null
+          if (usage === null) return null
+          if (usage.serviceMillis === null)
+            return usage.heldUntil !== null && usage.heldUntil > now ? usage.heldUntil : null
           // Whole rounds of the permits that must end before one is free for this job.
           const rounds = Math.max(0, Math.ceil((ahead + 1 + usage.running - usage.permits) / usage.permits))
-          return now + Math.round(rounds * usage.serviceMillis)
+          return Math.max(now, usage.heldUntil ?? 0) + Math.round(rounds * usage.serviceMillis)
         }
 
         const place = (job: Job) =>
@@ -183,17 +190,20 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
 
         const submit = (submission: Submission) =>
           Effect.gen(function* () {
-            yield* known(submission.resource)
+            const resource = yield* submission.resource === undefined
+              ? Effect.succeed(config.resources[0])
+              : find(submission.resource)
             const id = makeId(yield* Clock.currentTimeMillis)
             const { created, job } = yield* store.create(
               {
                 id,
-                resource: submission.resource,
+                resource: resource.name,
                 caller: submission.caller,
                 input: submission.input,
                 metadata: submission.metadata,
                 maxAttempts: submission.maxAttempts ?? config.maxAttempts,
-                timeoutMillis: submission.timeoutMillis ?? config.timeout,
+                timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
+                maxCostUsd: submission.maxCostUsd ?? null,
                 deadlineMillis: submission.deadlineMillis ?? null,
                 idempotency: submission.idempotency ?? null,
               },
@@ -267,10 +277,22 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             }
           }).pipe(Effect.uninterruptible, Effect.zipRight(get(id)))
 
-        const states = Effect.map(store.counts, (counts) =>
-          permits.resources.map((name): ResourceState => {
-            const usage = permits.usage(name) ?? { permits: 0, running: 0, serviceMillis: null }
-            return { name, ...worker.describe(name), ...usage, queued: counts.get(name)?.queued ?? 0 }
+        const states = Effect.map(Effect.all([store.counts, Clock.currentTimeMillis]), ([counts, now]) =>
+          config.resources.map((resource): ResourceState => {
+            const { name, permits: configured } = resource
+            const usage = permits.usage(name) ?? {
+              permits: configured,
+              running: 0,
+              serviceMillis: null,
+              heldUntil: null,
+            }
+            return {
+              name,
+              ...worker.describe(name),
+              ...usage,
+              heldUntil: usage.heldUntil !== null && usage.heldUntil > now ? usage.heldUntil : null,
+              queued: counts.get(name)?.queued ?? 0,
+            }
           }),
         )
 
@@ -290,27 +312,24 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
               Effect.logInfo("job removed").pipe(Effect.annotateLogs({ module: "Offload", jobId: id })),
             ),
           resources: states,
-          setPermits: (name, count) =>
+          change: (name, to) =>
             Effect.gen(function* () {
-              yield* known(name)
-              yield* permits.resize(name, count)
-              yield* Effect.logInfo("permits changed").pipe(
-                Effect.annotateLogs({ module: "Offload", resource: name, permits: count }),
+              const { name: resource } = yield* find(name)
+              if (to.permits !== undefined) yield* permits.resize(resource, to.permits)
+              if (to.heldUntil === null) yield* permits.hold(resource, null)
+              yield* Effect.logInfo("resource changed").pipe(
+                Effect.annotateLogs({ module: "Offload", resource, ...to }),
               )
-              yield* dispatcher.feed(name)
-              const state = (yield* states).find((found) => found.name === name)
-              return state ?? (yield* new UnknownResource({ resource: name, known: permits.resources }))
+              yield* dispatcher.feed(resource)
+              const state = (yield* states).find((found) => found.name === resource)
+              return state ?? (yield* new UnknownResource({ resource, known: [] }))
             }),
           readiness: Effect.suspend(() =>
             dispatcher.isDraining() ? Effect.succeed("draining" as const) : Effect.as(store.ping, "ready" as const),
           ),
         }
       }),
-    ).pipe(
-      Layer.provide(Dispatcher.layer),
-      Layer.provide(Outcomes.layer),
-      Layer.provide(Layer.unwrapEffect(Effect.map(OffloadConfig, ({ permits }) => Permits.layer({ llm: permits })))),
-    )
+    ).pipe(Layer.provide(Dispatcher.layer), Layer.provide(Outcomes.layer), Layer.provide(Permits.layerFromConfig))
 
   /** The service's own worker: each job is a call of an LLM. */
   static readonly layer = Offload.layerWorker.pipe(Layer.provide(Worker.layerLlm))

@@ -5,7 +5,7 @@
 import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Schema } from "effect"
 import { AdapterName, Argv, type Resources, resolve, VariableName } from "./OffloadConfig/Resources.js"
 
-export type { AdapterName, Resource } from "./OffloadConfig/Resources.js"
+export type { AdapterName, Limits, Resource } from "./OffloadConfig/Resources.js"
 
 /** How a setting is documented. */
 export interface Documentation {
@@ -86,7 +86,7 @@ export const settings = {
     schema: AdapterName,
   }),
   llmCommand: setting("OFFLOAD_LLM_COMMAND", {
-    doc: "The command of the adapter `command`, started without a shell. The prompt goes to its standard input; its standard output is the answer. An argument that is `{model}` or `{system}` becomes that field of the job.",
+    doc: "The command of the adapter `command`, started without a shell in an empty folder, so that its paths are absolute. The prompt goes to its standard input; its standard output is the answer. An argument that is `{model}` or `{system}` becomes that field of the job. With another adapter: what is started in place of its own command.",
     takes: 'a JSON array of strings, such as `["my-llm","--model","{model}"]`, or nothing',
     default: "",
     schema: Schema.Union(
@@ -152,6 +152,12 @@ export const settings = {
     default: "5",
     schema: seconds(0, 300),
   }),
+  containment: setting("OFFLOAD_CONTAINMENT", {
+    doc: "How the processes of an attempt are held together. `namespace`: a PID namespace, which nothing leaves. `group`: a process group, with a search for what left it. `auto`: the first of them that this machine allows.",
+    takes: "`auto`, `namespace` or `group`",
+    default: "auto",
+    schema: Schema.Literal("auto", "namespace", "group"),
+  }),
   drain: setting("OFFLOAD_DRAIN_SECONDS", {
     doc: "How long running attempts may go on after SIGTERM before they go back to the queue.",
     takes: "seconds, 0 to 3600",
@@ -216,6 +222,7 @@ const complete = (settings: Settings): Either.Either<Values, ConfigError.ConfigE
       timeoutMillis: settings.timeout,
       maxOutputBytes: settings.maxOutputBytes,
       env: settings.llmEnv,
+      folder: null,
       maxCostUsd: null,
       limits: {},
     }),

@@ -30,6 +30,7 @@ export const submitJob = Effect.gen(function* () {
     metadata: body.metadata,
     maxAttempts: body.maxAttempts,
     timeoutMillis: millis(body.timeoutSeconds),
+    maxCostUsd: body.maxCostUsd,
     deadlineMillis: millis(body.deadlineSeconds),
     idempotency:
       headers["idempotency-key"] === undefined

@@ -20,9 +20,9 @@ const readPatch = jsonBody(PatchResource)
 export const patchResource = Effect.gen(function* () {
   const offload = yield* Offload
   const { params } = yield* HttpRouter.RouteContext
-  const { permits } = yield* readPatch
+  const patch = yield* readPatch
   const state = yield* offload
-    .setPermits(params.name ?? "", permits)
+    .change(params.name ?? "", patch)
     .pipe(
       Effect.catchTag("UnknownResource", (error) =>
         Effect.fail(

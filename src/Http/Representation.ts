@@ -10,6 +10,7 @@ export const jobSummary = (job: StoredJob): typeof JobSummary.Encoded => ({
   attempt: job.attempt,
   maxAttempts: job.maxAttempts,
   timeoutSeconds: job.timeoutMillis / 1000,
+  maxCostUsd: job.maxCostUsd,
   createdAt: time(job.createdAt),
   startedAt: timeOrNull(job.startedAt),
   finishedAt: timeOrNull(job.finishedAt),
@@ -24,14 +25,13 @@ export const job = ({ input, job, output, queue }: Snapshot): typeof Job.Encoded
   ...jobSummary(job),
   input,
   output:
-    output === "" && job.status !== "succeeded" ? null : { text: output, truncated: job.truncated, usage: job.usage },
-  attempts: job.attempts.map(({ adapter, attempt, cause, finishedAt, outcome, startedAt }) => ({
-    attempt,
-    adapter,
+    output === "" && job.usage === null && job.status !== "succeeded"
+      ? null
+      : { text: output, truncated: job.truncated, usage: job.usage },
+  attempts: job.attempts.map(({ finishedAt, startedAt, ...attempt }) => ({
+    ...attempt,
     startedAt: time(startedAt),
     finishedAt: timeOrNull(finishedAt),
-    outcome,
-    cause,
   })),
   ...(queue === null
     ? {}
@@ -49,6 +49,7 @@ export const resource = (state: ResourceState): typeof Resource.Encoded => ({
   running: state.running,
   queued: state.queued,
   serviceSeconds: state.serviceMillis === null ? null : Math.round(state.serviceMillis) / 1000,
+  heldUntil: timeOrNull(state.heldUntil),
 })
 
 const time = (millis: number): string => new Date(millis).toISOString()

@@ -101,13 +101,13 @@ export class LlmSpawn extends Schema.TaggedError<LlmSpawn>()("LlmSpawn", {
   }
 }
 
-/** The attempt passed its budget and was killed. */
+/** What the job or the attempt may cost is spent; the attempt was killed, and what came before is kept. */
 export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("BudgetExceeded", {
   spentUsd: Schema.Number,
   limitUsd: Schema.Number,
 }) {
   override get message(): string {
-    return `The attempt had cost ${this.spentUsd} USD, more than its limit of ${this.limitUsd} USD.`
+    return `The limit of ${this.limitUsd} USD was reached: ${this.spentUsd} USD were spent.`
   }
 }
 
@@ -190,7 +190,8 @@ export const dispositions = {
     title: "Rate limited by the downstream",
     retryable: true,
     level: "Warning",
-    remedy: "Lower the permits of the resource, or wait: the next attempt follows by itself.",
+    remedy:
+      "Lower the permits of the resource, or wait: the next attempt follows by itself. A quota that is used up until a time holds the resource until then.",
   },
   LlmOverloaded: {
     title: "Downstream overloaded",
@@ -220,7 +221,8 @@ export const dispositions = {
     title: "Process could not be started",
     retryable: true,
     level: "Error",
-    remedy: "Raise the limits of the machine (file descriptors, processes, memory) or lower the permits.",
+    remedy:
+      "Raise the limits of the machine (file descriptors, processes, memory) or lower the permits. An attempt for which there was no room does not count.",
   },
   BudgetExceeded: {
     title: "Budget exceeded",

@@ -10,8 +10,9 @@
  *   └──expire──▶ failed (Expired)
  * ```
  */
-import type { Attempt, Failure, Input, Job, JobId, Metadata, Output } from "../Job.js"
-import { isTerminal } from "../Job.js"
+import { Schema } from "effect"
+import type { Attempt, Input, Job, JobId, Metadata } from "../Job.js"
+import { Ending, Failure, isTerminal, Output, Usage } from "../Job.js"
 import { Expired, Orphaned, toFailure } from "./JobError.js"
 
 /** What a submission says; the store adds `sequence`. Durations are milliseconds. */
@@ -23,18 +24,28 @@ export interface NewJob {
   readonly metadata: Metadata
   readonly maxAttempts: number
   readonly timeoutMillis: number
+  readonly maxCostUsd: number | null
   readonly deadlineMillis: number | null
   /** `fingerprint` tells whether a second submission with the same key is the same submission. */
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null
 }
 
-/** How the work of an attempt ended. */
-export type Outcome =
-  | { readonly _tag: "Succeeded"; readonly output: Output }
-  /** `retryAt`: when the next attempt may begin, if there is one. */
-  | { readonly _tag: "Failed"; readonly failure: Failure; readonly retryAt: number }
-  | { readonly _tag: "Interrupted" }
-  | { readonly _tag: "Orphaned"; readonly retryAt: number }
+/** What an attempt leaves behind, however it ended. */
+const traces = {
+  usage: Schema.optional(Usage),
+  ending: Schema.optional(Ending),
+}
+
+/** How the work of an attempt ended. `retryAt`: when the next attempt may begin, if there is one. */
+export const Outcome = Schema.Union(
+  Schema.TaggedStruct("Succeeded", { output: Output, ...traces }),
+  Schema.TaggedStruct("Failed", { failure: Failure, retryAt: Schema.Number, ...traces }),
+  /** It could not begin, through no fault of the job. */
+  Schema.TaggedStruct("Refused", { failure: Failure, retryAt: Schema.Number, ...traces }),
+  Schema.TaggedStruct("Interrupted", traces),
+  Schema.TaggedStruct("Orphaned", { retryAt: Schema.Number }),
+)
+export type Outcome = typeof Outcome.Type
 
 /** A job that was just saved: queued, event 1 of its log. */
 export const create = (job: NewJob, sequence: number, now: number): Job => ({
@@ -46,6 +57,7 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   attempt: 0,
   maxAttempts: job.maxAttempts,
   timeoutMillis: job.timeoutMillis,
+  maxCostUsd: job.maxCostUsd,
   createdAt: now,
   startedAt: null,
   finishedAt: null,
@@ -73,7 +85,11 @@ export const claim = (job: Job, adapter: string, now: number): Job | null => {
     startedAt: job.startedAt ?? now,
     retryAt: null,
     error: null,
-    attempts: [...job.attempts, { attempt, adapter, startedAt: now, finishedAt: null, outcome: null, cause: null }],
+    usage: null,
+    attempts: [
+      ...job.attempts,
+      { attempt, adapter, startedAt: now, finishedAt: null, outcome: null, cause: null, usage: null, ending: null },
+    ],
     events: job.events + 1,
     outputFrom: job.events + 1,
   }
@@ -96,28 +112,34 @@ export const settle = (job: Job, attempt: number, outcome: Outcome, now: number)
   switch (outcome._tag) {
     case "Succeeded":
       return {
-        ...endAttempt(job, "succeeded", null, now),
+        ...endAttempt(job, { ...outcome, usage: outcome.output.usage ?? outcome.usage }, "succeeded", null, now),
         status: "succeeded",
         finishedAt: now,
         error: null,
-        usage: outcome.output.usage ?? null,
         truncated: outcome.output.truncated ?? false,
       }
     case "Interrupted":
       return cancelled
-        ? { ...endAttempt(job, "cancelled", null, now), status: "cancelled", finishedAt: now }
-        : { ...endAttempt(job, "interrupted", null, now), status: "queued" }
+        ? { ...endAttempt(job, outcome, "cancelled", null, now), status: "cancelled", finishedAt: now }
+        : { ...endAttempt(job, outcome, "interrupted", null, now), status: "queued" }
     case "Failed":
+      return again(endAttempt(job, outcome, "failed", outcome.failure, now), outcome.failure, outcome.retryAt, now)
+    case "Refused":
+      return again(endAttempt(job, outcome, "refused", outcome.failure, now), outcome.failure, outcome.retryAt, now)
     case "Orphaned": {
-      const orphaned = outcome._tag === "Orphaned"
-      const failure = orphaned ? toFailure(new Orphaned({ attempt })) : outcome.failure
-      const ended = { ...endAttempt(job, orphaned ? "orphaned" : "failed", failure, now), error: failure }
-      if (cancelled) return { ...ended, status: "cancelled", finishedAt: now }
-      return failure.retryable && failedAttempts(ended) < job.maxAttempts && !isPastDeadline(job, outcome.retryAt)
-        ? { ...ended, status: "queued", retryAt: outcome.retryAt }
-        : { ...ended, status: "failed", finishedAt: now }
+      const failure = toFailure(new Orphaned({ attempt }))
+      return again(endAttempt(job, {}, "orphaned", failure, now), failure, outcome.retryAt, now)
     }
   }
+}
+
+/** After an attempt that did not succeed: queued for another one where that could help and is allowed, else ended. */
+const again = (ended: Job, failure: Failure, retryAt: number, now: number): Job => {
+  if (ended.cancelRequestedAt !== null) return { ...ended, error: failure, status: "cancelled", finishedAt: now }
+  const hasLeft = failedAttempts(ended) < ended.maxAttempts && refusedAttempts(ended) < maxRefused
+  return failure.retryable && hasLeft && !isPastDeadline(ended, retryAt)
+    ? { ...ended, error: failure, status: "queued", retryAt }
+    : { ...ended, error: failure, status: "failed", finishedAt: now }
 }
 
 /** Asks for a job's end: at once while queued, by its attempt's interruption while running. `null`: it has ended. */
@@ -142,16 +164,36 @@ export const expire = (job: Job, now: number): Job | null =>
       }
     : null
 
-/** How many attempts count towards `maxAttempts`: interrupted ones do not. */
-export const failedAttempts = (job: Job): number =>
-  job.attempts.filter(({ outcome }) => outcome === "failed" || outcome === "orphaned").length
+/** How many attempts count towards `maxAttempts`. */
+export const failedAttempts = (job: Job): number => count(job, "failed") + count(job, "orphaned")
+
+/** How many attempts could not begin. */
+export const refusedAttempts = (job: Job): number => count(job, "refused")
+
+/** So many refusals fail a job: neither its history nor its hope is endless. */
+export const maxRefused = 100
+
+/** What the attempts so far have cost, in US dollars, as far as their command lines told. */
+export const spentUsd = (job: Job): number => job.attempts.reduce((sum, { usage }) => sum + (usage?.costUsd ?? 0), 0)
+
+const count = (job: Job, which: Attempt["outcome"]): number =>
+  job.attempts.filter(({ outcome }) => outcome === which).length
 
 const isPastDeadline = (job: Job, at: number): boolean => job.deadlineAt !== null && at >= job.deadlineAt
 
-const endAttempt = (job: Job, outcome: Attempt["outcome"], cause: Failure | null, now: number): Job => ({
+const endAttempt = (
+  job: Job,
+  { ending, usage }: { readonly usage?: Usage | undefined; readonly ending?: Ending | undefined },
+  outcome: Attempt["outcome"],
+  cause: Failure | null,
+  now: number,
+): Job => ({
   ...job,
+  usage: usage ?? null,
   attempts: job.attempts.map((attempt) =>
-    attempt.attempt === job.attempt ? { ...attempt, finishedAt: now, outcome, cause } : attempt,
+    attempt.attempt === job.attempt
+      ? { ...attempt, finishedAt: now, outcome, cause, usage: usage ?? null, ending: ending ?? null }
+      : attempt,
   ),
   events: job.events + 1,
 })

@@ -1,10 +1,8 @@
 /**
  * What a command line has to tell, to be run as an LLM: the contract of the files beside this one.
  */
-import type { Either } from "effect"
 import type { LlmError } from "../Job/JobError.js"
 import type { Input, Usage } from "../Job.js"
-import type { LlmResult } from "../Llm.js"
 
 /** What the downstream complains of: its own words, and what else it tells. */
 export interface Complaint {
@@ -17,7 +15,7 @@ export interface Complaint {
   readonly retryAt?: number | undefined
 }
 
-export type ComplaintKind = "auth" | "quota" | "rate" | "concurrency" | "overloaded"
+export type ComplaintKind = "auth" | "quota" | "rate" | "concurrency" | "overloaded" | "budget"
 
 /** What a decoder finds in standard output. */
 export type Event =
@@ -42,6 +40,8 @@ export interface Exit {
   /** Its last `Final`. */
   readonly final: Complaint | null | undefined
   readonly usage: Usage | undefined
+  /** What it was allowed to cost, in US dollars. */
+  readonly maxCostUsd: number | null
   readonly exitCode: number | null
   readonly signal: string | null
   /** The end of its standard error. */
@@ -57,15 +57,18 @@ export interface Adapter {
   readonly env: ReadonlyArray<string>
   /**
    * Its arguments. Never the prompt: everybody on the machine can read arguments, and they are short. The system prompt
-   * goes there where the command line has no other place for one.
+   * goes there where the command line has no other place for one. `maxCostUsd` is for a command line that stops by
+   * itself when it has cost so much.
    */
-  readonly args: (input: Input) => ReadonlyArray<string>
+  readonly args: (input: Input, maxCostUsd: number | null) => ReadonlyArray<string>
   /** What goes to its standard input: the prompt, with the system prompt before it where no argument takes that. */
   readonly stdin: (input: Input) => string
   /** A fresh decoder. `maxLine` is the longest line it may keep, in UTF-16 units. */
   readonly decoder: (limits: { readonly maxLine: number }) => Decoder
-  /** What an exit means. `now` is in milliseconds since the epoch. */
-  readonly classify: (exit: Exit, now: number) => Either.Either<LlmResult, LlmError>
+  /** What was used, where standard error tells it and not standard output. */
+  readonly usageIn?: (stderr: string) => Usage | undefined
+  /** Which error an exit means; `null`: none. `now` is in milliseconds since the epoch. */
+  readonly classify: (exit: Exit, now: number) => LlmError | null
 }
 
 /** The prompt alone. */

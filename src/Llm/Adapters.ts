@@ -1,16 +1,18 @@
 /**
- * Which adapter `OFFLOAD_LLM` means.
+ * Which adapter a resource has.
  */
 import { Effect, Schema } from "effect"
-import type { Values } from "../OffloadConfig.js"
+import type { Resource } from "../OffloadConfig.js"
 import type { Adapter } from "./Adapter.js"
 import { aichat } from "./Aichat.js"
 import { claude } from "./Claude.js"
 import { codex } from "./Codex.js"
 import { make as makeCommand } from "./Command.js"
+import type { Argv } from "./Containment.js"
 import { demo } from "./Demo.js"
 import { find } from "./Executable.js"
 import { gemini } from "./Gemini.js"
+import { prlimit } from "./Limits.js"
 import { llm } from "./LlmCli.js"
 import { ollama } from "./Ollama.js"
 import { opencode } from "./Opencode.js"
@@ -24,7 +26,7 @@ export class LlmConfigError extends Schema.TaggedError<LlmConfigError>()("LlmCon
   }
 }
 
-type Named = Exclude<Values["llm"], "auto" | "command">
+type Named = Exclude<Resource["adapter"], "auto" | "command">
 
 /** Every adapter that needs no more than its name. */
 export const adapters: Readonly<Record<Named, Adapter>> = {
@@ -41,26 +43,43 @@ export const adapters: Readonly<Record<Named, Adapter>> = {
 /** What `auto` looks for on PATH, in this order. */
 const preferred: ReadonlyArray<Adapter> = [claude, codex, gemini, opencode, llm, aichat]
 
-const choose = ({
-  llm: name,
-  llmCommand,
-}: Pick<Values, "llm" | "llmCommand">): Effect.Effect<Adapter, LlmConfigError> => {
-  if (llmCommand !== null && (name === "command" || name === "auto")) return Effect.succeed(makeCommand(llmCommand))
-  if (name === "command") {
-    return new LlmConfigError({ reason: "OFFLOAD_LLM is `command`, but OFFLOAD_LLM_COMMAND names none." })
+/** An adapter whose command line is started by another command: of another place, or by way of a launcher. */
+const startedBy = ([command, ...first]: Argv, adapter: Adapter): Adapter => ({
+  ...adapter,
+  command,
+  args: (input, maxCostUsd) => [...first, ...adapter.args(input, maxCostUsd)],
+})
+
+const choose = ({ adapter: name, command, name: resource }: Resource): Effect.Effect<Adapter, LlmConfigError> => {
+  if (name === "auto" || name === "command") {
+    if (command !== null) return Effect.succeed(makeCommand(command))
+    return name === "auto"
+      ? Effect.sync(() => preferred.find(({ command }) => find(command) !== null) ?? demo)
+      : new LlmConfigError({
+          reason: `The resource '${resource}' has the adapter 'command', but no command: set OFFLOAD_LLM_COMMAND, or \`command\` in OFFLOAD_RESOURCES.`,
+        })
   }
-  return Effect.sync(() =>
-    name === "auto" ? (preferred.find(({ command }) => find(command) !== null) ?? demo) : adapters[name],
-  )
+  return Effect.succeed(command === null ? adapters[name] : startedBy(command, adapters[name]))
 }
 
-/** The adapter of the settings. One whose command is missing is taken all the same: it may be installed later. */
-export const select = (settings: Pick<Values, "llm" | "llmCommand">): Effect.Effect<Adapter, LlmConfigError> =>
-  Effect.tap(choose(settings), ({ command, name }) =>
-    find(command) !== null
-      ? Effect.void
-      : Effect.annotateLogs(
-          Effect.logWarning("the command of the LLM is not on PATH: jobs fail as LlmNotFound until it is"),
-          { adapter: name, command },
-        ),
-  )
+const warnUnlessFound = ({ command, name }: Adapter, resource: string): Effect.Effect<void> =>
+  find(command) !== null
+    ? Effect.void
+    : Effect.annotateLogs(Effect.logWarning("a command is not on PATH: its jobs fail as LlmNotFound until it is"), {
+        resource,
+        adapter: name,
+        command,
+      })
+
+/** The adapter of a resource. One whose command is missing is taken all the same: it may be installed later. */
+export const select = (resource: Resource): Effect.Effect<Adapter, LlmConfigError> =>
+  Effect.gen(function* () {
+    const adapter = yield* choose(resource)
+    yield* warnUnlessFound(adapter, resource.name)
+    if (Object.keys(resource.limits).length > 0 && find(prlimit) === null) {
+      return yield* new LlmConfigError({
+        reason: `The resource '${resource.name}' has limits, but the command '${prlimit}' (util-linux) is not on PATH.`,
+      })
+    }
+    return adapter
+  })

@@ -1,9 +1,15 @@
 /**
  * What the end of a command means: read from its final event first, then from its exit, then from its words.
  */
-import { Either } from "effect"
-import { LlmAuth, type LlmError, LlmExit, LlmOutputTruncated, LlmOverloaded, LlmRateLimited } from "../Job/JobError.js"
-import type { LlmResult } from "../Llm.js"
+import {
+  BudgetExceeded,
+  LlmAuth,
+  type LlmError,
+  LlmExit,
+  LlmOutputTruncated,
+  LlmOverloaded,
+  LlmRateLimited,
+} from "../Job/JobError.js"
 import type { Adapter, Complaint, ComplaintKind, Exit } from "./Adapter.js"
 import { retryAt } from "./RetryAt.js"
 
@@ -63,7 +69,7 @@ const maxMessage = 4096
 /** The error behind a complaint. */
 const toError = (
   { message: words, ...rest }: Complaint,
-  { exitCode, signal, stderr }: Exit,
+  { exitCode, maxCostUsd, signal, stderr, usage }: Exit,
   command: string,
   now: number,
 ): LlmError => {
@@ -73,6 +79,8 @@ const toError = (
   const told = joined(complaint.message, stderr === complaint.message ? "" : stderr)
   const kind = kindOf(complaint)
   switch (kind) {
+    case "budget":
+      return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
     case "auth":
       return new LlmAuth({ command, stderr: told })
     case "overloaded":
@@ -86,9 +94,6 @@ const toError = (
   }
 }
 
-const success = ({ usage }: Exit): Either.Either<LlmResult, LlmError> =>
-  Either.right(usage === undefined ? {} : { usage })
-
 /** What an exit code means to one command line; the message is used where standard error has none. */
 export type ExitCodes = Readonly<Record<number, Omit<Complaint, "message">>>
 
@@ -101,15 +106,15 @@ const byExit = (exit: Exit, command: string, now: number, codes: ExitCodes): Llm
 export const byExitCode =
   (command: string, codes: ExitCodes = {}): Adapter["classify"] =>
   (exit, now) =>
-    exit.exitCode === 0 && exit.signal === null ? success(exit) : Either.left(byExit(exit, command, now, codes))
+    exit.exitCode === 0 && exit.signal === null ? null : byExit(exit, command, now, codes)
 
 /** For a command line that says at the end whether its answer is complete. */
 export const byFinalEvent =
   (command: string, codes: ExitCodes = {}): Adapter["classify"] =>
   (exit, now) => {
-    if (exit.final === null) return success(exit)
-    if (exit.final !== undefined) return Either.left(toError(exit.final, exit, command, now))
+    if (exit.final === null) return null
+    if (exit.final !== undefined) return toError(exit.final, exit, command, now)
     return exit.exitCode === 0 && exit.signal === null
-      ? Either.left(new LlmOutputTruncated({ command }))
-      : Either.left(byExit(exit, command, now, codes))
+      ? new LlmOutputTruncated({ command })
+      : byExit(exit, command, now, codes)
   }

@@ -85,7 +85,12 @@ const makeDecoder = (maxLine: number) => {
     return {
       message: message === "" ? subtype : message,
       // A limit that says when it ends is a quota, whatever else it is called.
-      kind: exhausted || (retryAt !== undefined && (kind ?? "rate") === "rate") ? "quota" : kind,
+      kind:
+        subtype === "error_max_budget_usd"
+          ? "budget"
+          : exhausted || (retryAt !== undefined && (kind ?? "rate") === "rate")
+            ? "quota"
+            : kind,
       status: number(result, "api_error_status"),
       retryAt,
     }
@@ -146,7 +151,7 @@ export const claude: Adapter = {
     "CLAUDE_CONFIG_DIR",
     ...network,
   ],
-  args: ({ model, system }) => [
+  args: ({ model, system }, maxCostUsd) => [
     "-p",
     "--output-format",
     "stream-json",
@@ -154,6 +159,7 @@ export const claude: Adapter = {
     "--include-partial-messages",
     ...option("model", model),
     ...option("append-system-prompt", system),
+    ...option("max-budget-usd", maxCostUsd?.toString()),
   ],
   stdin: promptOnly,
   decoder: ({ maxLine }) => makeDecoder(maxLine),

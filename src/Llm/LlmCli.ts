@@ -9,8 +9,6 @@ const used = /Token usage:\s*([\d,]+) input(?:,\s*([\d,]+) output)?/i
 const count = (text: string | undefined): number | undefined =>
   text === undefined ? undefined : Number(text.replaceAll(",", ""))
 
-const byExit = byExitCode("llm")
-
 export const llm: Adapter = {
   name: "llm",
   command: "llm",
@@ -24,9 +22,9 @@ export const llm: Adapter = {
   ],
   stdin: promptOnly,
   decoder: plainText,
-  classify: (exit, now) => {
-    const [told, input, output] = used.exec(exit.stderr) ?? []
-    const usage = told === undefined ? undefined : { inputTokens: count(input), outputTokens: count(output) }
-    return byExit({ ...exit, usage }, now)
+  usageIn: (stderr) => {
+    const [told, input, output] = used.exec(stderr) ?? []
+    return told === undefined ? undefined : { inputTokens: count(input), outputTokens: count(output) }
   },
+  classify: byExitCode("llm"),
 }

@@ -9,6 +9,7 @@ import { constants } from "node:os"
 import type { Readable } from "node:stream"
 import { setImmediate, setTimeout } from "node:timers/promises"
 import { execa } from "execa"
+import type { Ending } from "../Job.js"
 import type { Argv, Containment } from "./Containment.js"
 
 /** How long pipes are read after the command has exited: what a process that escaped may still hold open. */
@@ -43,10 +44,15 @@ export interface ProcessTree {
    */
   readonly run: (command: Command) => Promise<Ended>
   /**
-   * Ends what still runs: SIGTERM, the grace, SIGKILL. Resolves when nothing is left, to `true`; to `false` if the
-   * system could not remove something within seconds. Resolves at once if nothing was started. Never rejects.
+   * Ends what still runs: SIGTERM, the grace, SIGKILL. Resolves when nothing is left, or when the system could not
+   * remove something within seconds; at once if nothing was started. Never rejects.
    */
-  readonly end: () => Promise<boolean>
+  readonly end: () => Promise<{
+    /** Whether nothing is left. */
+    readonly gone: boolean
+    /** `null`: the command had ended by itself. */
+    readonly ending: Ending | null
+  }>
 }
 
 const launch = ({ argv: [command, ...args], cwd, env, cancelSignal }: Omit<Command, "stdin">) =>
@@ -114,8 +120,7 @@ const signalNames: ReadonlyMap<number, string> = new Map(
 )
 
 /** A shell, and so the parent of the command, tells a signal as 128 and its number. */
-const ended = (exitCode: number | null, signal: string | null): Ended => ({
-  _tag: "Exited",
+const exitOf = (exitCode: number | null, signal: string | null) => ({
   exitCode,
   signal: signal ?? (exitCode !== null && exitCode > 128 ? (signalNames.get(exitCode - 128) ?? null) : null),
 })
@@ -202,25 +207,33 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
       const exit = async (): Promise<Ended> => {
         const [exitCode, signal] = await exited
         await gone
-        return begun ? ended(exitCode, signal) : { _tag: "Refused", code: "ECONTAIN" }
+        return begun ? { _tag: "Exited", ...exitOf(exitCode, signal) } : { _tag: "Refused", code: "ECONTAIN" }
       }
       return Promise.race([stop, exit()])
     },
 
     end: async () => {
-      if (child === undefined) return true
+      if (child === undefined) return { gone: true, ending: null }
       // Once it has exited, its id may be another's.
       const runs = (process: Subprocess) => process.exitCode === null && process.signalCode === null
+      const since = performance.now()
+      const signals: Array<NodeJS.Signals> = []
       if (runs(child) && begun && graceMillis > 0) {
+        signals.push("SIGTERM")
         signalGroup("SIGTERM")
         // One that is stopped cannot end.
         signalGroup("SIGCONT")
         await settles(exited, graceMillis)
       }
-      if (runs(child)) signalGroup("SIGKILL")
-      const done = await settles(gone, killMillis)
+      if (runs(child)) {
+        signals.push("SIGKILL")
+        signalGroup("SIGKILL")
+      }
+      const isGone = (await settles(gone, killMillis)) && (await gone)
       close()
-      return done && (await gone)
+      if (signals.length === 0) return { gone: isGone, ending: null }
+      const { exitCode, signal } = exitOf(child.exitCode, child.signalCode)
+      return { gone: isGone, ending: { signals, exitCode, signal, millis: Math.round(performance.now() - since) } }
     },
   }
 }

@@ -2,16 +2,18 @@
  * `Llm` as real processes: each attempt is one command with its tree, held together so that it ends as a whole.
  */
 import { Clock, Effect, Layer, type Scope } from "effect"
-import { type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
-import { Llm, type LlmRequest, type LlmResult } from "../Llm.js"
-import { OffloadConfig, type Values } from "../OffloadConfig.js"
+import { BudgetExceeded, type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
+import type { Input } from "../Job.js"
+import { Llm, type LlmRequest } from "../Llm.js"
+import { OffloadConfig, type Resource } from "../OffloadConfig.js"
 import type { Adapter } from "./Adapter.js"
 import { LlmConfigError, select } from "./Adapters.js"
-import { type Containment, type Mode, probe } from "./Containment.js"
+import { type Containment, probe } from "./Containment.js"
 import { type Identity, identify, make as makeCookie, variable } from "./Cookie.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
 import { make as makeFolder } from "./Folder.js"
+import { limited } from "./Limits.js"
 import { killOrphans } from "./Orphans.js"
 import { codeOf, type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
 import { killWhere } from "./Procfs.js"
@@ -20,12 +22,13 @@ import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.
 /** How much of standard error is kept: its end. */
 const stderrBytes = 4096
 
-/** What all attempts of this service share. */
+/** What all attempts of a resource share. */
 interface Setup {
+  readonly resource: Resource
   readonly adapter: Adapter
   readonly containment: Containment
   readonly identity: Identity
-  readonly settings: Values
+  readonly graceMillis: number
 }
 
 /** Beside the answer, a command line may tell of tools, thoughts and retries: a multiple of the answer's limit. */
@@ -36,27 +39,35 @@ const rawBytes = (maxOutputBytes: number) => ({
 
 /** The tree of an attempt. Whatever happens to the attempt, it goes on only when the tree is gone. */
 const acquireTree = (
-  { containment, settings }: Setup,
+  { containment, graceMillis }: Setup,
   cookie: string,
+  onEnding: LlmRequest["onEnding"],
 ): Effect.Effect<ProcessTree, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() =>
       makeProcessTree({
         containment,
-        graceMillis: settings.killGrace,
+        graceMillis,
         killStrays: async () => (await killWhere(variable, (value) => value === cookie)).left,
       }),
     ),
     (tree) =>
       Effect.flatMap(
         Effect.promise(() => tree.end()),
-        (gone) => (gone ? Effect.void : Effect.logError("the system did not remove a process that was killed")),
+        ({ ending, gone }) => {
+          if (ending !== null) onEnding(ending)
+          return gone ? Effect.void : Effect.logError("the system did not remove a process that was killed")
+        },
       ),
   )
 
 /** The arguments of a request, if a command can take them. */
-const argsOf = ({ adapter }: Setup, { input }: LlmRequest): Effect.Effect<ReadonlyArray<string>, LlmSpawn> => {
-  const args = adapter.args(input)
+const argsOf = (
+  { adapter }: Setup,
+  input: Input,
+  maxCostUsd: number | null,
+): Effect.Effect<ReadonlyArray<string>, LlmSpawn> => {
+  const args = adapter.args(input, maxCostUsd)
   // No command line is known to have a model like that: it would be read as an option.
   const isOption = input.model?.startsWith("-") === true
   return isOption || args.some((arg) => arg.includes("\0"))
@@ -64,38 +75,47 @@ const argsOf = ({ adapter }: Setup, { input }: LlmRequest): Effect.Effect<Readon
     : Effect.succeed(args)
 }
 
-const call = (setup: Setup, request: LlmRequest): Effect.Effect<LlmResult, LlmError, Scope.Scope> =>
+/** Where an attempt works: a folder of its own, or the one that the resource names. */
+const folderOf = ({ adapter, identity, resource }: Setup) =>
+  resource.folder === null
+    ? Effect.mapError(
+        makeFolder(identity),
+        ({ error }) => new LlmSpawn({ command: adapter.command, code: codeOf(error) }),
+      )
+    : Effect.succeed(resource.folder)
+
+const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, Scope.Scope> =>
   Effect.gen(function* () {
-    const { adapter, identity, settings } = setup
+    const { adapter, identity, resource } = setup
     const { command } = adapter
+    const input = resource.model === null ? request.input : { model: resource.model, ...request.input }
 
     const file = yield* Effect.sync(() => find(command))
     if (file === null) return yield* new LlmNotFound({ command })
-    const args = yield* argsOf(setup, request)
-    const cwd = yield* Effect.mapError(
-      makeFolder(identity),
-      ({ error }) => new LlmSpawn({ command, code: codeOf(error) }),
-    )
+    const args = yield* argsOf(setup, input, request.maxCostUsd)
+    const cwd = yield* folderOf(setup)
 
-    const limits = rawBytes(settings.maxOutputBytes)
+    const limits = rawBytes(resource.maxOutputBytes)
     const transcript = makeTranscript({
       decoder: adapter.decoder({ maxLine: limits.line }),
-      maxBytes: settings.maxOutputBytes,
+      maxBytes: resource.maxOutputBytes,
       maxRawBytes: limits.all,
+      maxCostUsd: request.maxCostUsd,
       onText: request.onText,
+      onUsage: request.onUsage,
     })
     const stderr = makeTail(stderrBytes)
     // Released after the tree: what a command says in its grace is still part of the answer.
     yield* Effect.addFinalizer(() => Effect.sync(transcript.end))
 
     const cookie = makeCookie(identity, request.attemptId)
-    const tree = yield* acquireTree(setup, cookie)
+    const tree = yield* acquireTree(setup, cookie, request.onEnding)
     const ended = yield* Effect.tryPromise((cancelSignal) =>
       tree.run({
-        argv: [file, ...args],
+        argv: limited(resource.limits, [file, ...args]),
         cwd,
-        env: { ...allow(process.env, [...adapter.env, ...settings.llmEnv]), [variable]: cookie },
-        stdin: adapter.stdin(request.input),
+        env: { ...allow(process.env, [...adapter.env, ...resource.env]), [variable]: cookie },
+        stdin: adapter.stdin(input),
         onOutput: transcript.push,
         onError: stderr.push,
         cancelSignal,
@@ -109,17 +129,21 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<LlmResult, LlmEr
       }),
     )
     transcript.end()
-    return yield* conclude(setup, ended, transcript, stderr.text())
+    const told = adapter.usageIn?.(stderr.text())
+    if (told !== undefined) request.onUsage(told)
+    yield* conclude(setup, request, ended, transcript, stderr.text())
   })
 
 const conclude = (
-  { adapter, settings }: Setup,
+  { adapter, resource }: Setup,
+  { maxCostUsd }: LlmRequest,
   ended: Ended,
   transcript: Transcript,
   stderr: string,
-): Effect.Effect<LlmResult, LlmError> => {
-  const { final, tooLarge, usage } = transcript.found()
-  if (tooLarge || ended._tag === "Stopped") return new LlmOutputTooLarge({ limitBytes: settings.maxOutputBytes })
+): Effect.Effect<void, LlmError> => {
+  const { final, overBudget, tooLarge, usage } = transcript.found()
+  if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
+  if (tooLarge || ended._tag === "Stopped") return new LlmOutputTooLarge({ limitBytes: resource.maxOutputBytes })
   if (ended._tag === "Refused") {
     // What the containment complains of, not the command: that was not started.
     return Effect.annotateLogs(Effect.logWarning("a process could not be started"), { code: ended.code, stderr }).pipe(
@@ -127,40 +151,48 @@ const conclude = (
     )
   }
   const { exitCode, signal } = ended
-  return Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    adapter.classify({ final, usage, exitCode, signal, stderr }, now),
-  )
+  return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const error = adapter.classify({ final, usage, maxCostUsd, exitCode, signal, stderr }, now)
+    return error === null ? Effect.void : Effect.fail(error)
+  })
 }
 
-const make = (demanded: Mode | "auto"): Effect.Effect<Llm["Type"], LlmConfigError, OffloadConfig> =>
+/** Runs the command lines of the resources. Fails to build where their settings contradict each other. */
+export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.effect(
+  Llm,
   Effect.gen(function* () {
-    const settings = yield* OffloadConfig
-    const adapter = yield* select(settings)
+    const { containment: demanded, data, killGrace, resources } = yield* OffloadConfig
     const containment = yield* probe(demanded)
-    if (containment === null) return yield* new LlmConfigError({ reason: "This machine allows no PID namespace." })
-    const setup: Setup = { adapter, containment, identity: identify(settings.data), settings }
-
-    yield* Effect.logInfo("what runs the jobs").pipe(
-      Effect.annotateLogs({ adapter: adapter.name, command: adapter.command, containment: containment.mode }),
+    if (containment === null) {
+      return yield* new LlmConfigError({
+        reason: "OFFLOAD_CONTAINMENT is `namespace`, but this machine allows no PID namespace.",
+      })
+    }
+    const identity = identify(data)
+    const setups = new Map(
+      yield* Effect.forEach(resources, (resource) =>
+        Effect.map(select(resource), (adapter): readonly [string, Setup] => [
+          resource.name,
+          { resource, adapter, containment, identity, graceMillis: killGrace },
+        ]),
+      ),
     )
+    yield* Effect.logInfo(`processes are held together by a ${containment.mode}`)
+
     return {
-      adapter: () => adapter.name,
-      command: () => adapter.command,
-      run: (request: LlmRequest) =>
-        Effect.scoped(call(setup, request)).pipe(
+      adapter: (resource: string) => setups.get(resource)?.adapter.name ?? "none",
+      command: (resource: string) => setups.get(resource)?.adapter.command ?? "none",
+      run: (request: LlmRequest) => {
+        const setup = setups.get(request.resource)
+        if (setup === undefined) return Effect.dieMessage(`The resource '${request.resource}' is not configured.`)
+        return Effect.scoped(call(setup, request)).pipe(
           Effect.annotateLogs({ module: "Llm" }),
           Effect.withSpan("Llm.run", {
-            attributes: { resource: request.resource, attempt: request.attemptId, adapter: adapter.name },
+            attributes: { resource: request.resource, attempt: request.attemptId, adapter: setup.adapter.name },
           }),
-        ),
-      killOrphans: killOrphans(setup.identity),
+        )
+      },
+      killOrphans: killOrphans(identity),
     }
-  }).pipe(Effect.annotateLogs({ module: "Llm" }))
-
-/** With a way to hold processes together that is demanded instead of found out: for tests. */
-export const layerWith = (options: {
-  readonly containment: Mode | "auto"
-}): Layer.Layer<Llm, LlmConfigError, OffloadConfig> => Layer.effect(Llm, make(options.containment))
-
-/** Runs the command line that the settings name. Fails to build where they contradict each other. */
-export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = layerWith({ containment: "auto" })
+  }).pipe(Effect.annotateLogs({ module: "Llm" })),
+)

@@ -15,6 +15,8 @@ export interface Transcript {
     readonly usage: Usage | undefined
     /** Whether text was left out: the limit was passed. */
     readonly tooLarge: boolean
+    /** Whether the limit of the cost was passed before the answer was complete. */
+    readonly overBudget: boolean
   }
 }
 
@@ -24,7 +26,10 @@ export interface Options {
   readonly maxBytes: number
   /** The longest standard output, where it holds more than the answer. */
   readonly maxRawBytes: number
+  /** In US dollars; `null`: no limit. */
+  readonly maxCostUsd: number | null
   readonly onText: (text: string) => void
+  readonly onUsage: (usage: Usage) => void
 }
 
 const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff
@@ -36,7 +41,7 @@ const fitting = (text: string, bytes: number): string =>
     ? text
     : text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(Math.min(bytes, text.length * 3))).read)
 
-export const make = ({ decoder, maxBytes, maxRawBytes, onText }: Options): Transcript => {
+export const make = ({ decoder, maxBytes, maxCostUsd, maxRawBytes, onText, onUsage }: Options): Transcript => {
   const utf8 = new TextDecoder("utf-8")
   let bytes = 0
   let rawBytes = 0
@@ -47,13 +52,18 @@ export const make = ({ decoder, maxBytes, maxRawBytes, onText }: Options): Trans
   let tooLarge = false
   let over = false
 
+  // An answer that is complete has been paid for, whatever it cost.
+  const overBudget = (): boolean => maxCostUsd !== null && (usage?.costUsd ?? 0) > maxCostUsd && final === undefined
+
   const take = (events: ReadonlyArray<Event>): void => {
     let text = half
     half = ""
     for (const event of events) {
       if (event._tag === "Text") text += event.text
-      else if (event._tag === "Usage") usage = event.usage
-      else if (event._tag === "Final") final = event.complaint
+      else if (event._tag === "Usage") {
+        usage = event.usage
+        onUsage(usage)
+      } else if (event._tag === "Final") final = event.complaint
       else tooLarge = true
     }
     if (!over && isHighSurrogate(text.charCodeAt(text.length - 1))) {
@@ -70,11 +80,11 @@ export const make = ({ decoder, maxBytes, maxRawBytes, onText }: Options): Trans
 
   return {
     push: (chunk) => {
-      if (over || tooLarge) return false
+      if (over || tooLarge || overBudget()) return false
       rawBytes += chunk.byteLength
       if (rawBytes > maxRawBytes) tooLarge = true
       else take(decoder.push(utf8.decode(chunk, { stream: true })))
-      return !tooLarge
+      return !tooLarge && !overBudget()
     },
     end: () => {
       if (over) return
@@ -82,7 +92,7 @@ export const make = ({ decoder, maxBytes, maxRawBytes, onText }: Options): Trans
       if (tooLarge) return
       take([...decoder.push(utf8.decode()), ...decoder.end()])
     },
-    found: () => ({ final, usage, tooLarge }),
+    found: () => ({ final, usage, tooLarge, overBudget: overBudget() }),
   }
 }
 

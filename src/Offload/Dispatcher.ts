@@ -2,10 +2,10 @@
  * Moves jobs from the store to daemon fibers. It forks as many jobs of a resource as the resource has permits, in the
  * order in which the store queues them, and leaves the rest in the store: a queue of any length costs nothing here.
  */
-import { Cause, Context, Effect, Exit, Fiber, Layer, Queue } from "effect"
+import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue } from "effect"
 import { dispositions } from "../Job/JobError.js"
 import type { JobId } from "../Job.js"
-import { OffloadConfig } from "../OffloadConfig.js"
+import { OffloadConfig, type Resource } from "../OffloadConfig.js"
 import { Store, type StoreError } from "../Store.js"
 import { logOutcome } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
@@ -55,12 +55,15 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       const config = yield* OffloadConfig
 
       const lanes = new Map<string, Lane>(
-        permits.resources.map((name) => [name, { fibers: new Map(), turn: Effect.unsafeMakeSemaphore(1) }]),
+        config.resources.map((resource) => [
+          resource.name,
+          { resource, fibers: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
+        ]),
       )
       const ended = yield* Queue.unbounded<Ended>()
       let draining = false
 
-      const carry = (resource: string, id: JobId, { fibers }: Lane) =>
+      const carry = ({ fibers, resource }: Lane, id: JobId) =>
         fork(worker.settle({ id, resource })).pipe(
           // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
           Effect.mapInputContext((_: Context.Context<never>) => context),
@@ -68,37 +71,41 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
             fibers.set(id, fiber)
             fiber.addObserver((exit) => {
               fibers.delete(id)
-              ended.unsafeOffer({ resource, id, exit })
+              ended.unsafeOffer({ resource: resource.name, id, exit })
             })
           }),
         )
 
-      const free = (resource: string, { fibers }: Lane) =>
-        draining ? 0 : Math.max(0, (permits.usage(resource)?.permits ?? 0) - fibers.size)
+      /** How many more jobs of a resource may be begun at `now`. */
+      const free = ({ fibers, resource }: Lane, now: number): number => {
+        const usage = permits.usage(resource.name)
+        if (draining || usage === null || (usage.heldUntil ?? 0) > now) return 0
+        return Math.max(0, usage.permits - fibers.size)
+      }
 
-      const forkNext = (resource: string, lane: Lane) =>
+      const forkNext = (lane: Lane) =>
         Effect.gen(function* () {
-          const room = free(resource, lane)
+          const room = free(lane, yield* Clock.currentTimeMillis)
           if (room === 0) return
           // A carried job stays in the queue until its fiber has claimed it.
-          const ids = yield* store.queued(resource, room + lane.fibers.size + outcomes.unreadable.size)
+          const ids = yield* store.queued(lane.resource.name, room + lane.fibers.size + outcomes.unreadable.size)
           const next = ids.filter((id) => !lane.fibers.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
-          yield* Effect.forEach(next, (id) => carry(resource, id, lane), { discard: true })
+          yield* Effect.forEach(next, (id) => carry(lane, id), { discard: true })
         }).pipe(
           Effect.catchTag("StoreError", (error) =>
             Effect.logWarning("queue not read: the store is out of reach").pipe(
-              Effect.annotateLogs({ module: "Offload", resource, error: error.message }),
+              Effect.annotateLogs({ module: "Offload", resource: lane.resource.name, error: error.message }),
             ),
           ),
         )
 
       const feed = (resource: string): Effect.Effect<void> =>
-        Effect.suspend(() => {
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
           const lane = lanes.get(resource)
-          return lane === undefined || free(resource, lane) === 0
+          return lane === undefined || free(lane, now) === 0
             ? Effect.void
             : // One at a time, or two of them would fork the same job.
-              Effect.uninterruptible(lane.turn.withPermits(1)(forkNext(resource, lane)))
+              Effect.uninterruptible(lane.turn.withPermits(1)(forkNext(lane)))
         })
 
       const next = ({ exit, id, resource }: Ended) =>
@@ -157,7 +164,19 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         return Effect.zipRight(asked.open, Effect.asVoid(Fiber.await(drainer)))
       })
 
+      const forgotten = Effect.flatMap(store.counts, (counts) =>
+        Effect.forEach(
+          [...counts].filter(([name, { queued }]) => queued > 0 && !lanes.has(name)),
+          ([resource, { queued }]) =>
+            Effect.logWarning("jobs stay queued: their resource is not configured").pipe(
+              Effect.annotateLogs({ module: "Offload", resource, queued }),
+            ),
+          { discard: true },
+        ),
+      )
+
       yield* rescue
+      yield* forgotten
       yield* tick
       yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(ended), next)))
       yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(tickMillis), tick)))
@@ -187,6 +206,7 @@ interface Ended {
 
 /** The fibers that carry a resource's jobs, and whose turn it is to fork more of them. */
 interface Lane {
+  readonly resource: Resource
   readonly fibers: Map<JobId, Fiber.RuntimeFiber<void>>
   readonly turn: Effect.Semaphore
 }

@@ -4,7 +4,7 @@
  */
 import { Clock, Context, Effect, Layer, Random } from "effect"
 import type { Disposition } from "../Job/JobError.js"
-import { failedAttempts, type Outcome } from "../Job/Transition.js"
+import { failedAttempts, type Outcome, refusedAttempts } from "../Job/Transition.js"
 import type { Failure, Job, JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { type JobWithInput, Store, type StoreError } from "../Store.js"
@@ -30,7 +30,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
     readonly claim: Claim
 
     /** When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said. */
-    readonly retryAt: (job: Job) => (failure: Failure | null) => Effect.Effect<number>
+    readonly retryAt: (job: Job, failure: Failure | null) => Effect.Effect<number>
 
     /** Stores an outcome, and logs it. Ends when the store, or else the spool, has it. */
     readonly record: (ended: Ended) => Effect.Effect<void>
@@ -107,11 +107,14 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
         hurry: Effect.sync(() => {
           hurried = true
         }),
-        retryAt: (job) => (failure) =>
+        retryAt: (job, failure) =>
           Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
             const spread = yield* Random.nextRange(0.5, 1.5)
-            const backoff = Math.min(config.retryMax, config.retryBase * 2 ** failedAttempts(job))
+            const backoff = Math.min(
+              config.retryMax,
+              config.retryBase * 2 ** (failedAttempts(job) + refusedAttempts(job)),
+            )
             return now + Math.ceil(Math.max(backoff * spread, failure?.retryAfterMillis ?? 0))
           }),
       }

@@ -7,6 +7,7 @@
  * whoever forks.
  */
 import { Clock, Context, Effect, Layer } from "effect"
+import { OffloadConfig } from "../OffloadConfig.js"
 
 /** What a resource is doing now. */
 export interface Usage {
@@ -15,12 +16,15 @@ export interface Usage {
   readonly running: number
   /** How long a permit is held, in milliseconds: a moving average. `null` before the first one was given back. */
   readonly serviceMillis: number | null
+  /** Until when no job is to be begun, in milliseconds since the epoch; `null`, or past, where nothing holds them. */
+  readonly heldUntil: number | null
 }
 
 interface Resource {
   permits: number
   running: number
   serviceMillis: number | null
+  heldUntil: number | null
   readonly semaphore: Effect.Semaphore
 }
 
@@ -39,16 +43,28 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
     readonly withPermit: (resource: string) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
     /** Changes the ceiling: at once upwards; downwards as permits are given back. */
     readonly resize: (resource: string, permits: number) => Effect.Effect<void>
+    /**
+     * Says that no job of the resource is to be begun before a time: its downstream has told so. The later of two times
+     * counts; `null` ends it. Whoever has a permit goes on.
+     */
+    readonly hold: (resource: string, until: number | null) => Effect.Effect<void>
     /** `null`: no such resource. */
     readonly usage: (resource: string) => Usage | null
   }
 >() {
+  /** The resources of the settings. */
+  static readonly layerFromConfig: Layer.Layer<Permits, never, OffloadConfig> = Layer.unwrapEffect(
+    Effect.map(OffloadConfig, ({ resources }) =>
+      Permits.layer(Object.fromEntries(resources.map(({ name, permits }) => [name, permits]))),
+    ),
+  )
+
   static readonly layer = (ceilings: Readonly<Record<string, number>>): Layer.Layer<Permits> =>
     Layer.sync(Permits, () => {
       const resources = new Map<string, Resource>(
         Object.entries(ceilings).map(([name, permits]) => [
           name,
-          { permits, running: 0, serviceMillis: null, semaphore: Effect.unsafeMakeSemaphore(permits) },
+          { permits, running: 0, serviceMillis: null, heldUntil: null, semaphore: Effect.unsafeMakeSemaphore(permits) },
         ]),
       )
 
@@ -77,11 +93,17 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
             resource.permits = permits
             return resource.semaphore.resize(permits)
           }),
+        hold: (name, until) =>
+          Effect.sync(() => {
+            const resource = resources.get(name)
+            if (resource === undefined) return
+            resource.heldUntil = until === null ? null : Math.max(until, resource.heldUntil ?? 0)
+          }),
         usage: (name) => {
           const resource = resources.get(name)
-          return resource === undefined
-            ? null
-            : { permits: resource.permits, running: resource.running, serviceMillis: resource.serviceMillis }
+          if (resource === undefined) return null
+          const { heldUntil, permits, running, serviceMillis } = resource
+          return { permits, running, serviceMillis, heldUntil }
         },
       }
     })

@@ -42,7 +42,7 @@ export const rescueJob = (job: Job): Effect.Effect<void, StoreError, Store | Out
   Effect.gen(function* () {
     const store = yield* Store
     const outcomes = yield* Outcomes
-    const retryAt = yield* outcomes.retryAt(job)(null)
+    const retryAt = yield* outcomes.retryAt(job, null)
     const rescued = yield* store.settle(job.id, job.attempt, { _tag: "Orphaned", retryAt }, "")
     yield* logOutcome(rescued, dispositions.Orphaned.level)
   }).pipe(

@@ -2,10 +2,10 @@
  * The fork rule. `fork` takes a `Settled` effect and nothing else, and only `settle` makes one: an effect that could
  * drop a failure cannot be started in the background, because it does not compile.
  */
-import { Cause, Context, Effect, Exit, type Fiber, Option } from "effect"
+import { Cause, Clock, Context, Effect, Exit, type Fiber, Option } from "effect"
 import { Defect, type Disposition, toFailure } from "../Job/JobError.js"
 import type { Outcome } from "../Job/Transition.js"
-import type { Failure, Input, Job, JobId, Output } from "../Job.js"
+import type { Ending, Failure, Input, Job, JobId, Output, Usage } from "../Job.js"
 import type { Store } from "../Store.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -27,6 +27,10 @@ export class CurrentAttempt extends Context.Tag("effect-offload/CurrentAttempt")
     readonly input: Input
     /** Adds text to the job's output, which is stored and streamed while the work runs. Never blocks, never fails. */
     readonly emit: (text: string) => void
+    /** Says what the attempt has used so far: it is stored however the attempt ends. */
+    readonly used: (usage: Usage) => void
+    /** Says how this service had to end the attempt's processes, once they are gone. */
+    readonly ended: (ending: Ending) => void
   }
 >() {}
 
@@ -38,6 +42,10 @@ export interface Tagged {
 /** What an error means for its job: the row of a disposition table, and what happened this time. */
 export interface Handled extends Pick<Disposition, "level"> {
   readonly failure: Failure
+  /** The work could not begin, through no fault of the job: the attempt does not count towards `maxAttempts`. */
+  readonly refused?: boolean
+  /** For so many milliseconds no job of the resource can be done: none is begun. */
+  readonly holdMillis?: number | undefined
 }
 
 /** A handler for each tag of `E`: leaving one out, or adding an error elsewhere, fails to compile here. */
@@ -83,13 +91,13 @@ export function settle<E extends Tagged, R>(
   job: Queued,
   work: Effect.Effect<Output, E, R>,
   handlers: Handlers<E>,
-): Settled<Exclude<R, CurrentAttempt> | Outcomes | Store>
+): Settled<Exclude<R, CurrentAttempt> | Outcomes | Permits | Store>
 // `Handlers` says that each handler takes just the error of its tag; the compiler cannot follow that into a look-up.
 export function settle<E extends Tagged, R>(
   job: Queued,
   work: Effect.Effect<Output, E, R>,
   handlers: HandlersByTag<E>,
-): Settled<Exclude<R, CurrentAttempt> | Outcomes | Store> {
+): Settled<Exclude<R, CurrentAttempt> | Outcomes | Permits | Store> {
   const run = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const outcomes = yield* Outcomes
@@ -98,14 +106,24 @@ export function settle<E extends Tagged, R>(
       const { attempt } = claimed.job
       yield* Effect.gen(function* () {
         const writer = yield* TextWriter.make(job.id, attempt)
+        const traces: { usage?: Usage; ending?: Ending } = {}
         const exit = yield* work.pipe(
-          Effect.provideService(CurrentAttempt, { ...claimed, emit: writer.emit }),
+          Effect.provideService(CurrentAttempt, {
+            ...claimed,
+            emit: writer.emit,
+            used: (usage) => {
+              traces.usage = usage
+            },
+            ended: (ending) => {
+              traces.ending = ending
+            },
+          }),
           restore,
           Effect.exit,
         )
         const text = yield* writer.close
-        const { level, outcome } = yield* toOutcome(exit, handlers, outcomes.retryAt(claimed.job))
-        yield* outcomes.record({ id: job.id, attempt, outcome, text, level })
+        const { level, outcome } = yield* toOutcome(exit, handlers, claimed.job)
+        yield* outcomes.record({ id: job.id, attempt, outcome: { ...traces, ...outcome }, text, level })
       }).pipe(Effect.scoped, Effect.annotateLogs({ attempt }))
     }).pipe(Effect.annotateLogs({ module: "Offload", fiber: "bg-worker", jobId: job.id, resource: job.resource })),
   )
@@ -146,13 +164,23 @@ const resourceOf = (settled: Settled<unknown>): string => settledResources.get(s
 const toOutcome = <E extends Tagged>(
   exit: Exit.Exit<Output, E>,
   handlers: HandlersByTag<E>,
-  retryAt: (failure: Failure) => Effect.Effect<number>,
-): Effect.Effect<{ readonly outcome: Outcome; readonly level: Disposition["level"] }> => {
-  if (Exit.isSuccess(exit)) return Effect.succeed({ outcome: { _tag: "Succeeded", output: exit.value }, level: "Info" })
-  if (Cause.isInterruptedOnly(exit.cause)) return Effect.succeed({ outcome: { _tag: "Interrupted" }, level: "Info" })
-  const { failure, level } = handle(exit.cause, handlers)
-  return Effect.map(retryAt(failure), (at) => ({ outcome: { _tag: "Failed", failure, retryAt: at }, level }))
-}
+  job: Job,
+): Effect.Effect<{ readonly outcome: Outcome; readonly level: Disposition["level"] }, never, Outcomes | Permits> =>
+  Effect.gen(function* () {
+    if (Exit.isSuccess(exit)) return { outcome: { _tag: "Succeeded", output: exit.value }, level: "Info" }
+    if (Cause.isInterruptedOnly(exit.cause)) return { outcome: { _tag: "Interrupted" }, level: "Info" }
+    const { failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
+    const outcomes = yield* Outcomes
+    const permits = yield* Permits
+    const retryAt = yield* outcomes.retryAt(job, failure)
+    if (holdMillis !== undefined) {
+      const until = (yield* Clock.currentTimeMillis) + holdMillis
+      // Before the permit is given back, or the next job would run into the same refusal.
+      yield* permits.hold(job.resource, until)
+      yield* Effect.logWarning("resource held").pipe(Effect.annotateLogs({ until: new Date(until).toISOString() }))
+    }
+    return { outcome: { _tag: refused ? "Refused" : "Failed", failure, retryAt }, level }
+  })
 
 const handle = <E extends Tagged>(cause: Cause.Cause<E>, handlers: HandlersByTag<E>): Handled => {
   const error = Option.getOrNull(Cause.failureOption(cause))

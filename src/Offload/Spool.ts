@@ -4,26 +4,14 @@
  */
 import { FileSystem, Path, type Error as PlatformError } from "@effect/platform"
 import { Context, Effect, Layer, Schema } from "effect"
-import type { Outcome } from "../Job/Transition.js"
-import { Failure, JobId, Usage } from "../Job.js"
-
-const OutcomeSchema: Schema.Schema<Outcome> = Schema.Union(
-  Schema.TaggedStruct("Succeeded", {
-    output: Schema.Struct({
-      usage: Schema.optional(Usage),
-      truncated: Schema.optional(Schema.Boolean),
-    }),
-  }),
-  Schema.TaggedStruct("Failed", { failure: Failure, retryAt: Schema.Number }),
-  Schema.TaggedStruct("Interrupted", {}),
-  Schema.TaggedStruct("Orphaned", { retryAt: Schema.Number }),
-)
+import { Outcome } from "../Job/Transition.js"
+import { JobId } from "../Job.js"
 
 /** An outcome that no store has taken yet, with the text that is to be stored with it. */
 export const Entry = Schema.Struct({
   id: JobId,
   attempt: Schema.Number,
-  outcome: OutcomeSchema,
+  outcome: Outcome,
   text: Schema.String,
 })
 export type Entry = typeof Entry.Type

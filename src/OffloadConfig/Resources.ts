@@ -3,7 +3,7 @@
  */
 import { readFileSync } from "node:fs"
 import { ConfigError, Either, ParseResult, Schema } from "effect"
-import { ResourceName } from "../Job.js"
+import { ModelName, ResourceName } from "../Job.js"
 
 /** What runs the jobs of a resource: a command line that is known by name, or a command of the user's own. */
 export const AdapterName = Schema.Literal(
@@ -44,15 +44,17 @@ export type Limits = typeof Limits.Type
 /** A resource as `OFFLOAD_RESOURCES` writes it. What is absent is as the `OFFLOAD_…` settings say. */
 export const ResourceSettings = Schema.Struct({
   adapter: Schema.optionalWith(AdapterName, { default: () => "auto" }),
-  /** The argv of the adapter `command`. */
+  /** The argv of the adapter `command`; of another adapter, what is started in place of its own command. */
   command: Schema.optional(Argv),
   /** The model of jobs that name none. */
-  model: Schema.optional(Schema.NonEmptyString),
+  model: Schema.optional(ModelName),
   permits: Schema.optional(Schema.Int.pipe(Schema.between(1, 1000))),
   timeoutSeconds: Schema.optional(Schema.Number.pipe(Schema.between(0.1, 86_400))),
   maxOutputBytes: Schema.optional(Schema.Int.pipe(Schema.between(1024, 67_108_864))),
   /** Environment variables that its command may see. */
   env: Schema.optional(Schema.Array(VariableName)),
+  /** The folder that its attempts share as their working folder. Without it each has an empty one of its own. */
+  folder: Schema.optional(Schema.String.pipe(Schema.startsWith("/"))),
   /** What an attempt may cost, in US dollars, where its command line tells. */
   maxCostUsd: Schema.optional(Schema.Number.pipe(Schema.positive())),
   limits: Schema.optionalWith(Limits, { default: () => ({}) }),
@@ -70,6 +72,7 @@ export interface Resource {
   readonly timeoutMillis: number
   readonly maxOutputBytes: number
   readonly env: ReadonlyArray<string>
+  readonly folder: string | null
   readonly maxCostUsd: number | null
   readonly limits: Limits
 }
@@ -97,6 +100,7 @@ export const resolve = (text: string, defaults: Defaults): Either.Either<Resourc
         timeoutMillis: settings.timeoutSeconds === undefined ? defaults.timeoutMillis : settings.timeoutSeconds * 1000,
         maxOutputBytes: settings.maxOutputBytes ?? defaults.maxOutputBytes,
         env: settings.env ?? defaults.env,
+        folder: settings.folder ?? null,
         maxCostUsd: settings.maxCostUsd ?? null,
         limits: settings.limits,
       }),

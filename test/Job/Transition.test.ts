@@ -12,6 +12,7 @@ const submission = (fields: Partial<Transition.NewJob> = {}): Transition.NewJob 
   metadata: {},
   maxAttempts: 3,
   timeoutMillis: 60_000,
+  maxCostUsd: null,
   deadlineMillis: null,
   idempotency: null,
   ...fields,
@@ -148,6 +149,21 @@ const life = fc.record({
   maxAttempts: fc.integer({ min: 1, max: 4 }),
   deadlineMillis: fc.option(fc.nat(200)),
   steps: fc.array(fc.tuple(step, fc.nat(20)), { maxLength: 40 }),
+})
+
+describe("an attempt that was refused", () => {
+  const refuse = (job: Job, now: number) => {
+    const running = Transition.claim(job, "demo", now)
+    return running && Transition.settle(running, running.attempt, { _tag: "Refused", failure, retryAt: now }, now)
+  }
+
+  it("does not count, but so many of them fail the job", () => {
+    let job: Job | null = created({ maxAttempts: 1 })
+    for (let now = 1; now < Transition.maxRefused; now++) job = job && refuse(job, now)
+    expect(job).toMatchObject({ status: "queued", attempt: Transition.maxRefused - 1 })
+    expect(job && Transition.failedAttempts(job)).toBe(0)
+    expect(job && refuse(job, 1000)).toMatchObject({ status: "failed", error: failure })
+  })
 })
 
 describe("in any life of a job", () => {

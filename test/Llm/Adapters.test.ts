@@ -7,6 +7,8 @@ import { adapters, select } from "../../src/Llm/Adapters.js"
 import { fill } from "../../src/Llm/Command.js"
 import { retryAt } from "../../src/Llm/RetryAt.js"
 import { make as makeTranscript } from "../../src/Llm/Transcript.js"
+import { resolve } from "../../src/OffloadConfig/Resources.js"
+import type { AdapterName, Resource } from "../../src/OffloadConfig.js"
 import { type Data, makeData, withLlm } from "./harness.js"
 
 const now = 1_770_000_000_000
@@ -19,16 +21,19 @@ const read = (adapter: Adapter, chunks: ReadonlyArray<Uint8Array>, exit: Partial
     decoder: adapter.decoder({ maxLine: 100_000 }),
     maxBytes: 100_000,
     maxRawBytes: 1_000_000,
+    maxCostUsd: null,
     onText: (text) => pieces.push(text),
+    onUsage: () => {},
   })
   for (const chunk of chunks) transcript.push(chunk)
   transcript.end()
   expect(pieces).not.toContain("")
-  const { final, usage } = transcript.found()
-  const either = adapter.classify({ exitCode: 0, signal: null, stderr: "", ...exit, final, usage }, now)
+  const { final, usage = adapter.usageIn?.(exit.stderr ?? "") } = transcript.found()
+  const whole = { exitCode: 0, signal: null, stderr: "", maxCostUsd: null, ...exit, final, usage }
+  const error = adapter.classify(whole, now)
   // A plain object: what tests compare is the fields.
-  const result = { ...Either.merge(either) }
-  return { text: pieces.join(""), result: "_tag" in result ? result : { _tag: "Right", ...result } }
+  const success = { _tag: "Right" as const, ...(usage === undefined ? {} : { usage }) }
+  return { text: pieces.join(""), result: error === null ? success : { ...error } }
 }
 
 const right = (inputTokens: number, outputTokens: number, costUsd?: number) => ({
@@ -142,7 +147,7 @@ describe.each(["claude", "codex", "gemini", "opencode"] as const)("%s", (name) =
   })
 
   it("puts no prompt into its arguments, and no value where an option could stand", () => {
-    const args = adapter.args({ prompt: "the prompt", model: "--help", system: "--version" })
+    const args = adapter.args({ prompt: "the prompt", model: "--help", system: "--version" }, null)
     expect(args.join(" ")).not.toContain("the prompt")
     expect(args).not.toContain("--help")
     expect(args).not.toContain("--version")
@@ -177,7 +182,7 @@ describe("command lines that write plain text", () => {
   })
 
   it("ollama takes its model as no option", () => {
-    expect(adapters.ollama.args({ prompt: "p", model: "--insecure" }).slice(-2)).toEqual(["--", "--insecure"])
+    expect(adapters.ollama.args({ prompt: "p", model: "--insecure" }, null).slice(-2)).toEqual(["--", "--insecure"])
   })
 })
 
@@ -256,14 +261,28 @@ describe("OFFLOAD_LLM", () => {
     chmodSync(join(data.folder, name), 0o755)
   }
 
-  const selected = (
-    llm: Parameters<typeof select>[0]["llm"],
-    llmCommand: Parameters<typeof select>[0]["llmCommand"] = null,
-  ) => {
+  const { 0: resource } = Either.getOrThrow(
+    resolve("", {
+      adapter: "auto",
+      command: null,
+      model: null,
+      permits: 2,
+      timeoutMillis: 1000,
+      maxOutputBytes: 1024,
+      env: [],
+      folder: null,
+      maxCostUsd: null,
+      limits: {},
+    }),
+  )
+
+  const selected = (adapter: AdapterName, command: Resource["command"] = null) => {
     const lines: Array<string> = []
     const logger = Logger.make(({ logLevel, message }) => lines.push(`${logLevel.label} ${message}`))
     const found = Effect.runSync(
-      Effect.either(select({ llm, llmCommand })).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger))),
+      Effect.either(select({ ...resource, adapter, command })).pipe(
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+      ),
     )
     return {
       found: Either.match(found, { onLeft: ({ _tag, message }) => `${_tag}: ${message}`, onRight: ({ name }) => name }),

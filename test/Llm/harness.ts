@@ -6,10 +6,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Effect, Fiber, Layer, Logger, LogLevel } from "effect"
+import type { Ending, Usage } from "../../src/Job.js"
 import { type Mode, probe } from "../../src/Llm/Containment.js"
 import { identify } from "../../src/Llm/Cookie.js"
-import { layerWith } from "../../src/Llm/Subprocess.js"
-import { Llm, type LlmError, type LlmRequest, type LlmResult } from "../../src/Llm.js"
+import { layer } from "../../src/Llm/Subprocess.js"
+import { Llm, type LlmError, type LlmRequest } from "../../src/Llm.js"
 import { OffloadConfig } from "../../src/OffloadConfig.js"
 
 /** What `fork` and `kill -9` need of the machine, found out as the layer does. */
@@ -63,7 +64,10 @@ export const waitUntil = async (holds: () => boolean, millis = 5000): Promise<vo
 export interface Answer {
   readonly text: string
   readonly pieces: ReadonlyArray<string>
-  readonly result: LlmResult | LlmError
+  readonly result: { readonly usage?: Usage } | LlmError
+  /** What was told of the use, however it ended. */
+  readonly usages: ReadonlyArray<Usage>
+  readonly ending: Ending | null
   readonly millis: number
 }
 
@@ -74,6 +78,7 @@ export interface Calls {
   /** Starts one; `interrupt` resolves when the interruption has returned, to the milliseconds it took. */
   readonly start: (request?: Partial<LlmRequest>) => {
     readonly text: () => string
+    readonly ending: () => Ending | null
     readonly interrupt: () => Promise<number>
     readonly answer: () => Promise<Answer>
   }
@@ -91,6 +96,8 @@ export const withLlm = <A>(
     Effect.promise(() => {
       const start = (request: Partial<LlmRequest> = {}) => {
         const pieces: Array<string> = []
+        const usages: Array<Usage> = []
+        let ending: Ending | null = null
         const began = Date.now()
         const fiber = Effect.runFork(
           Effect.either(
@@ -99,13 +106,19 @@ export const withLlm = <A>(
               attemptId: `attempt.${++attempts}`,
               input: { prompt: "hello" },
               timeoutMillis: 20_000,
+              maxCostUsd: null,
               onText: (text) => pieces.push(text),
+              onUsage: (usage) => usages.push(usage),
+              onEnding: (told) => {
+                ending = told
+              },
               ...request,
             }),
           ).pipe(Logger.withMinimumLogLevel(LogLevel.Error)),
         )
         return {
           text: () => pieces.join(""),
+          ending: () => ending,
           interrupt: async () => {
             const from = Date.now()
             await Effect.runPromise(Fiber.interrupt(fiber))
@@ -114,8 +127,10 @@ export const withLlm = <A>(
           answer: () =>
             Effect.runPromise(Fiber.await(fiber)).then((exit): Answer => {
               if (exit._tag === "Failure") throw new Error(`no answer: ${exit.cause}`)
-              const result = exit.value._tag === "Right" ? exit.value.right : exit.value.left
-              return { text: pieces.join(""), pieces, result, millis: Date.now() - began }
+              const usage = usages.at(-1)
+              const success = usage === undefined ? {} : { usage }
+              const result = exit.value._tag === "Right" ? success : exit.value.left
+              return { text: pieces.join(""), pieces, result, usages, ending, millis: Date.now() - began }
             }),
         }
       }
@@ -123,7 +138,7 @@ export const withLlm = <A>(
     }),
   ).pipe(
     Effect.provide(
-      Layer.provide(layerWith({ containment }), OffloadConfig.layer({ llm: "command", killGrace: 500, ...settings })),
+      Layer.provide(layer, OffloadConfig.layer({ llm: "command", killGrace: 500, containment, ...settings })),
     ),
     Logger.withMinimumLogLevel(LogLevel.Error),
     Effect.runPromise,

@@ -39,7 +39,7 @@ describe("dispatch", () => {
       const offload = yield* Offload
       const jobs = yield* Effect.forEach(Array.from({ length: 10 }), () => submit("wait"))
       yield* settled(2)
-      expect(yield* offload.setPermits("llm", 5)).toMatchObject({ name: "llm", permits: 5 })
+      expect(yield* offload.change("llm", { permits: 5 })).toMatchObject({ name: "llm", permits: 5 })
       yield* settled(5)
       expect((yield* offload.resources)[0]).toMatchObject({ permits: 5, running: 5, queued: 5 })
       yield* Deferred.succeed(gates, undefined)

@@ -26,7 +26,7 @@ describe("permits", () => {
       yield* Fiber.joinAll(fibers)
       expect(most).toBe(2)
       expect(order).toEqual(Array.from({ length: 20 }, (_, index) => index))
-      expect(usage("llm")).toEqual({ permits: 2, running: 0, serviceMillis: 1000 })
+      expect(usage("llm")).toEqual({ permits: 2, running: 0, serviceMillis: 1000, heldUntil: null })
     }).pipe(Effect.provide(Permits.layer({ llm: 2 }))),
   )
 

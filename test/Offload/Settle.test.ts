@@ -19,11 +19,11 @@ describe("settle", () => {
       expect(ended.attempts).toMatchObject([{ attempt: 1, adapter: "scripted", outcome: "succeeded", cause: null }])
     }).pipe(
       Effect.provide(
-        service(({ input, onText }) =>
+        service(({ input, onText, onUsage }) =>
           Effect.sync(() => {
             onText(`${input.prompt}, `)
             onText(`said twice: ${input.prompt}`)
-            return { usage: { outputTokens: 2 } }
+            onUsage({ outputTokens: 2 })
           }),
         ),
       ),

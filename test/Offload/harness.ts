@@ -2,21 +2,21 @@
 import { Data, Effect, Layer, Logger, Schedule } from "effect"
 import { LlmExit } from "../../src/Job/JobError.js"
 import type { Job, JobId, Metadata, Status } from "../../src/Job.js"
-import { Llm, type LlmError, type LlmRequest, type LlmResult } from "../../src/Llm.js"
+import { Llm, type LlmError, type LlmRequest } from "../../src/Llm.js"
 import { Spool } from "../../src/Offload/Spool.js"
 import { Offload } from "../../src/Offload.js"
 import { OffloadConfig, type Settings } from "../../src/OffloadConfig.js"
 import * as Memory from "../../src/Store/Memory.js"
 import type { Store } from "../../src/Store.js"
 
-export type Script = (request: LlmRequest) => Effect.Effect<LlmResult, LlmError>
+export type Script = (request: LlmRequest) => Effect.Effect<unknown, LlmError>
 
 /** An `Llm` whose calls do what `script` says. */
 export const llm = (script: Script): Layer.Layer<Llm> =>
   Layer.succeed(Llm, {
     adapter: () => "scripted",
     command: () => "none",
-    run: script,
+    run: (request) => Effect.asVoid(script(request)),
     killOrphans: Effect.succeed(0),
   })
 

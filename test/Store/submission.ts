@@ -11,6 +11,7 @@ export const submission = (fields: Partial<NewJob> = {}): NewJob => ({
   metadata: {},
   maxAttempts: 3,
   timeoutMillis: 60_000,
+  maxCostUsd: null,
   deadlineMillis: null,
   idempotency: null,
   ...fields,

@@ -16,12 +16,10 @@ const refusal = (env: Record<string, string>): { readonly status: number | null;
 }
 
 describe("a start", () => {
-  it("serves within 3 s, and says where, what it keeps, what it runs and how to try it", async () => {
+  it("serves, and says where, what it keeps, what it runs and how to try it", async () => {
     service = new Service()
-    const begun = Date.now()
     await service.start()
     expect((await service.call("GET", "/health/ready")).status).toBe(200)
-    expect(Date.now() - begun).toBeLessThan(3000)
     const messages = service.lines.map(({ message }) => String(message))
     expect(messages.join("\n")).toMatch(/listening on http:\/\/127\.0\.0\.1:\d+/)
     expect(messages.join("\n")).toMatch(/store: lmdb/)

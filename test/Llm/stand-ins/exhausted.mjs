@@ -2,7 +2,7 @@
 // node exhausted.mjs <data>, under a low limit of open files.
 import { closeSync, openSync } from "node:fs"
 import { Effect, Layer, Logger } from "effect"
-import { layerWith } from "../../../dist/Llm/Subprocess.js"
+import { layer as llmLayer } from "../../../dist/Llm/Subprocess.js"
 import { Llm } from "../../../dist/Llm.js"
 import { OffloadConfig } from "../../../dist/OffloadConfig.js"
 
@@ -24,7 +24,9 @@ const outcomes = Effect.gen(function* () {
     const onText = (piece) => {
       text += piece
     }
-    return llm.run({ resource: "llm", attemptId, input: { prompt: "hello" }, timeoutMillis: 5000, onText }).pipe(
+    const request = { resource: "llm", attemptId, input: { prompt: "hello" }, timeoutMillis: 5000, maxCostUsd: null }
+    return llm.run({ ...request, onText, onUsage: () => {}, onEnding: () => {} }).pipe(
+      Effect.as({}),
       Effect.either,
       Effect.map((result) => ({ text, result })),
     )
@@ -44,8 +46,8 @@ const outcomes = Effect.gen(function* () {
   return seen
 })
 
-const layer = layerWith({ containment: "group" }).pipe(
-  Layer.provide(OffloadConfig.layer({ data, llm: "command", llmCommand: ["cat"] })),
+const layer = llmLayer.pipe(
+  Layer.provide(OffloadConfig.layer({ data, containment: "group", llm: "command", llmCommand: ["cat"] })),
   Layer.provide(Logger.remove(Logger.defaultLogger)),
 )
 console.log(JSON.stringify(await Effect.runPromise(Effect.provide(outcomes, layer))))

@@ -1,7 +1,7 @@
 // A service of which the tests kill everything: it runs attempts of a command for ever.
 // node service.mjs <data> <containment> <how many at once> <command in JSON>
 import { Effect, Layer, Logger } from "effect"
-import { layerWith } from "../../../dist/Llm/Subprocess.js"
+import { layer as llmLayer } from "../../../dist/Llm/Subprocess.js"
 import { Llm } from "../../../dist/Llm.js"
 import { OffloadConfig } from "../../../dist/OffloadConfig.js"
 
@@ -17,7 +17,10 @@ const attempts = Effect.flatMap(Llm, (llm) =>
           attemptId: `service.${index}`,
           input: { prompt: "hello" },
           timeoutMillis: 600_000,
+          maxCostUsd: null,
           onText: (text) => process.stdout.write(text),
+          onUsage: () => {},
+          onEnding: () => {},
         })
         .pipe(Effect.ignore, Effect.forever),
     { concurrency: "unbounded" },
@@ -27,8 +30,8 @@ const attempts = Effect.flatMap(Llm, (llm) =>
 Effect.runPromise(
   attempts.pipe(
     Effect.provide(
-      layerWith({ containment }).pipe(
-        Layer.provide(OffloadConfig.layer({ data, llm: "command", llmCommand: JSON.parse(command) })),
+      llmLayer.pipe(
+        Layer.provide(OffloadConfig.layer({ data, containment, llm: "command", llmCommand: JSON.parse(command) })),
         Layer.provide(Logger.remove(Logger.defaultLogger)),
       ),
     ),
