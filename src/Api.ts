@@ -251,7 +251,14 @@ const resources = HttpApiGroup.make("resources")
       .setPayload(PatchResource)
       .addSuccess(Resource)
       .addError(
-        problem("resource-not-found", "invalid-json", "invalid-request", "body-too-large", "unsupported-media-type"),
+        problem(
+          "forbidden",
+          "resource-not-found",
+          "invalid-json",
+          "invalid-request",
+          "body-too-large",
+          "unsupported-media-type",
+        ),
       )
       .annotate(OpenApi.Summary, "Change a resource's permits until the next start, or end what holds it"),
   )
@@ -281,6 +288,6 @@ export class Api extends HttpApi.make("offload")
   .add(jobs)
   .add(resources)
   .add(operations)
-  .addError(problem("store-unavailable", "internal", "misdirected-request"))
+  .addError(problem("store-unavailable", "internal", "misdirected-request", "unauthorized"))
   .annotate(OpenApi.Title, "Offload")
   .annotate(OpenApi.Description, "Takes slow work off the request path without ever losing it.") {}

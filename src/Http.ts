@@ -11,13 +11,14 @@ import {
 } from "@effect/platform"
 import { Cause, Effect, Layer, Option } from "effect"
 import { Api } from "./Api.js"
+import { Caller, identify, nobody } from "./Http/Caller.js"
 import { EventStreams, jobEvents } from "./Http/Events.js"
 import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
 import { listResources, live, patchResource, problemPage, ready } from "./Http/Operations.js"
 import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
 import * as Server from "./Http/Server.js"
 import { Offload } from "./Offload.js"
-import type { OffloadConfig } from "./OffloadConfig.js"
+import { OffloadConfig } from "./OffloadConfig.js"
 
 type EndpointName = HttpApiEndpoint.HttpApiEndpoint.Name<
   HttpApiGroup.HttpApiGroup.Endpoints<(typeof Api)["groups"][string]>
@@ -26,6 +27,7 @@ type EndpointName = HttpApiEndpoint.HttpApiEndpoint.Name<
 type Handler = Effect.Effect<
   HttpServerResponse.HttpServerResponse,
   Problem | ServiceError,
+  | Caller
   | EventStreams
   | Offload
   | OffloadConfig
@@ -114,12 +116,17 @@ const toProblem = (
   }
 }
 
+/** Calls that tell nothing of anybody: they need no key. */
+const open = /^\/(?:health\/|problems\/)/
+
 const app = Effect.gen(function* () {
-  const { headers } = yield* HttpServerRequest.HttpServerRequest
-  if (!Server.isOwnHost(headers.host)) {
-    return yield* new Problem({ slug: "misdirected-request", detail: "The Host is not a loopback name." })
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const config = yield* OffloadConfig
+  if (!Server.isOwnHost(request.headers.host, config)) {
+    return yield* new Problem({ slug: "misdirected-request", detail: "The Host is none of the service's names." })
   }
-  return yield* router
+  const caller = open.test(request.url) ? nobody : yield* identify
+  return yield* Effect.provideService(router, Caller, caller)
 }).pipe(
   Effect.catchAllCause((cause) =>
     // A client that has gone away is no failure, and gets no answer.

@@ -3,8 +3,16 @@
  * environment for a setting. The README's table is generated from here (`npm run generate`).
  */
 import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Schema } from "effect"
-import { AdapterName, Argv, type Resources, resolve, VariableName } from "./OffloadConfig/Resources.js"
+import { type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
+import {
+  AdapterName,
+  Argv,
+  type Resources,
+  resolve as resolveResources,
+  VariableName,
+} from "./OffloadConfig/Resources.js"
 
+export { digestOf, type KnownCaller } from "./OffloadConfig/Keys.js"
 export type { AdapterName, Limits, Resource } from "./OffloadConfig/Resources.js"
 
 /** How a setting is documented. */
@@ -47,31 +55,59 @@ const seconds = (min: number, max: number) =>
     { strict: true, decode: (value) => Math.round(value * 1000), encode: (value) => value / 1000 },
   )
 
-const Loopback = Schema.Literal("127.0.0.1", "::1", "localhost")
+/** The addresses at which a machine reaches none but itself. */
+const loopback: ReadonlyArray<string> = ["127.0.0.1", "::1", "localhost"]
 
-const Names = Schema.transform(Schema.String, Schema.Array(VariableName), {
-  strict: true,
-  decode: (text) =>
-    text
-      .split(",")
-      .map((name) => name.trim())
-      .filter((name) => name !== ""),
-  encode: (names) => names.join(","),
-})
+const listOf = <A extends string>(item: Schema.Schema<A, string>) =>
+  Schema.transform(Schema.String, Schema.Array(item), {
+    strict: true,
+    decode: (text) =>
+      text
+        .split(",")
+        .map((name) => name.trim())
+        .filter((name) => name !== ""),
+    encode: (names) => names.join(","),
+  })
+
+/** A number, or nothing. */
+const orNone = <I extends string>(schema: Schema.Schema<number, I>) =>
+  Schema.Union(
+    Schema.transform(Schema.Literal(""), Schema.Null, { strict: true, decode: () => null, encode: () => "" as const }),
+    schema,
+  )
 
 /** All of them, in the order of the README's table. */
 export const settings = {
   host: setting("HOST", {
-    doc: "The address to listen on. The service has no keys yet, so it answers its own machine alone.",
-    takes: "a loopback address: `127.0.0.1`, `::1` or `localhost`",
+    doc: "The address to listen on. Without `OFFLOAD_API_KEYS` the service answers its own machine alone.",
+    takes: "an address; without keys a loopback address: `127.0.0.1`, `::1` or `localhost`",
     default: "127.0.0.1",
-    schema: Loopback,
+    schema: Schema.NonEmptyString,
   }),
   port: setting("PORT", {
     doc: "The port to listen on; `0` takes a free one, which the log names.",
     takes: "a port, 0 to 65535",
     default: "3000",
     schema: integer(0, 65_535),
+  }),
+  apiKeys: setting("OFFLOAD_API_KEYS", {
+    doc: "Who may call, as `Authorization: Bearer` says; each caller sees its own jobs alone. See `docs/http.md`.",
+    takes:
+      'a JSON object such as `{"alice":{"keys":["sha256:…"],"admin":true}}`, the path of a file with one, or nothing',
+    default: "",
+    schema: Schema.String,
+  }),
+  hosts: setting("OFFLOAD_HOSTS", {
+    doc: "The names that a request's `Host` may have, beside the loopback names. Any, where there are keys and this is empty.",
+    takes: "names, with commas between them",
+    default: "",
+    schema: listOf(Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9._:[\]-]+$/))),
+  }),
+  corsOrigins: setting("OFFLOAD_CORS_ORIGINS", {
+    doc: "The origins whose web pages may call the service.",
+    takes: "origins such as `https://example.com`, with commas between them",
+    default: "",
+    schema: listOf(Schema.String.pipe(Schema.pattern(/^https?:\/\/[^/\s]+$/))),
   }),
   data: setting("OFFLOAD_DATA", {
     doc: "The folder of the embedded store. One service at a time can use it.",
@@ -102,7 +138,7 @@ export const settings = {
     doc: "Environment variables that the command may see, beside `PATH`, `HOME`, the locale and those that its adapter documents.",
     takes: "names, with commas between them",
     default: "",
-    schema: Names,
+    schema: listOf(VariableName),
   }),
   permits: setting("OFFLOAD_PERMITS", {
     doc: "How many jobs of the resource `llm` run at once. `PATCH /resources/llm` changes it until the next start.",
@@ -121,6 +157,24 @@ export const settings = {
     takes: "a whole number, 1 to 10000000",
     default: "100000",
     schema: integer(1, 10_000_000),
+  }),
+  maxQueuedPerCaller: setting("OFFLOAD_MAX_QUEUED_PER_CALLER", {
+    doc: "How many jobs of a caller may wait, of all resources together. A submission above it is answered 429.",
+    takes: "a whole number, 1 to 10000000, or nothing",
+    default: "",
+    schema: orNone(integer(1, 10_000_000)),
+  }),
+  maxRunningPerCaller: setting("OFFLOAD_MAX_RUNNING_PER_CALLER", {
+    doc: "How many jobs of a caller may run at once on a resource; others take their turn before.",
+    takes: "a whole number, 1 to 1000, or nothing",
+    default: "",
+    schema: orNone(integer(1, 1000)),
+  }),
+  maxSubmissions: setting("OFFLOAD_MAX_SUBMISSIONS_PER_MINUTE", {
+    doc: "How many jobs a caller may submit in a minute, evenly; a quarter of it at once. One more is answered 429.",
+    takes: "a whole number, 1 to 10000000, or nothing",
+    default: "",
+    schema: orNone(integer(1, 10_000_000)),
   }),
   maxAttempts: setting("OFFLOAD_MAX_ATTEMPTS", {
     doc: "How many attempts of a job may fail before it does, where its `maxAttempts` says nothing.",
@@ -188,6 +242,12 @@ export const settings = {
     default: "1000",
     schema: integer(1, 100_000),
   }),
+  maxStreamsPerCaller: setting("OFFLOAD_MAX_STREAMS_PER_CALLER", {
+    doc: "How many event streams of a caller may be open. One more is answered 429.",
+    takes: "a whole number, 1 to 100000, or nothing",
+    default: "",
+    schema: orNone(integer(1, 100_000)),
+  }),
   log: setting("OFFLOAD_LOG", {
     doc: "How the log is written to standard output. `auto`: `pretty` on a terminal, else `json`.",
     takes: "`auto`, `pretty` or `json`",
@@ -207,14 +267,24 @@ const read = Config.all(settings)
 /** The value of every setting, as it is written; durations are milliseconds. */
 export type Settings = Config.Config.Success<typeof read>
 
-/** The value of every setting, with its resources, the default one first. */
-export type Values = Omit<Settings, "resources"> & {
+/** The value of every setting, with its resources, the default one first, and its callers, none where all may call. */
+export type Values = Omit<Settings, "resources" | "apiKeys"> & {
   readonly resources: Resources
+  readonly callers: ReadonlyArray<KnownCaller>
 }
 
-const complete = (settings: Settings): Either.Either<Values, ConfigError.ConfigError> =>
-  Either.map(
-    resolve(settings.resources, {
+const complete = ({ apiKeys, ...settings }: Settings): Either.Either<Values, ConfigError.ConfigError> =>
+  Either.gen(function* () {
+    const callers = yield* resolveKeys(apiKeys)
+    if (callers.length === 0 && !loopback.includes(settings.host)) {
+      return yield* Either.left(
+        ConfigError.InvalidData(
+          ["HOST"],
+          "without OFFLOAD_API_KEYS it takes a loopback address: `127.0.0.1`, `::1` or `localhost`",
+        ),
+      )
+    }
+    const resources = yield* resolveResources(settings.resources, {
       adapter: settings.llm,
       command: settings.llmCommand,
       model: null,
@@ -225,9 +295,9 @@ const complete = (settings: Settings): Either.Either<Values, ConfigError.ConfigE
       folder: null,
       maxCostUsd: null,
       limits: {},
-    }),
-    (resources) => ({ ...settings, resources }),
-  )
+    })
+    return { ...settings, resources, callers }
+  })
 
 export class OffloadConfig extends Context.Tag("effect-offload/OffloadConfig")<OffloadConfig, Values>() {
   /** Reads every setting from Effect's `ConfigProvider`, by default the environment. */

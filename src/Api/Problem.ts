@@ -38,6 +38,16 @@ export const problems = {
     title: "The Idempotency-Key was used for another submission",
     doc: "The same key came with another body within 24 hours. The first job is unchanged and nothing was saved: use a new key.",
   },
+  unauthorized: {
+    status: 401,
+    title: "A key is needed",
+    doc: "The request bears no key that the service knows. Send `Authorization: Bearer` and a key of OFFLOAD_API_KEYS. Nothing was done.",
+  },
+  forbidden: {
+    status: 403,
+    title: "The key does not allow this",
+    doc: "The call is for admins: a caller whose `admin` is true in OFFLOAD_API_KEYS. Nothing was changed.",
+  },
   "job-not-found": {
     status: 404,
     title: "There is no such job",
@@ -76,7 +86,7 @@ export const problems = {
   "misdirected-request": {
     status: 421,
     title: "The Host is not this service's",
-    doc: "The service answers requests for this machine's loopback names alone, which keeps web pages of other sites out.",
+    doc: "The `Host` is missing, is there twice, or is none of the service's names: without keys those of loopback, and those of OFFLOAD_HOSTS. This keeps web pages of other sites out.",
   },
   "queue-full": {
     status: 429,

@@ -9,7 +9,8 @@ import { EventsHeaders } from "../Api.js"
 import { type Event, isTerminal, type Job } from "../Job.js"
 import { Offload } from "../Offload.js"
 import { OffloadConfig } from "../OffloadConfig.js"
-import { jobId, requestHeaders } from "./Jobs.js"
+import { ownJob } from "./Caller.js"
+import { requestHeaders } from "./Jobs.js"
 import { Problem } from "./Problem.js"
 
 const heartbeatSeconds = 15
@@ -53,9 +54,9 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
 export const jobEvents = Effect.gen(function* () {
   const offload = yield* Offload
   const streams = yield* EventStreams
-  const id = yield* jobId
+  const job = yield* ownJob
+  const { id } = job
   const after = (yield* requestHeaders(EventsHeaders))["last-event-id"] ?? 0
-  const job = yield* offload.job(id)
 
   // The reader has everything, `done` included: 204 tells an EventSource not to come again.
   if (isTerminal(job.status) && after > job.events) return HttpServerResponse.empty({ status: 204 })

@@ -1,23 +1,22 @@
 /** The calls under `/jobs`, but for the event stream. */
 import { createHash } from "node:crypto"
-import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Schema } from "effect"
 import { ListQuery, SubmitHeaders, SubmitJob } from "../Api.js"
-import { isTerminal, JobId } from "../Job.js"
+import { isTerminal } from "../Job.js"
 import { Offload, type Snapshot } from "../Offload.js"
 import { jsonBody } from "./Body.js"
+import { Caller, ownJob } from "./Caller.js"
 import { waitSeconds } from "./Prefer.js"
-import { fromParseError, Problem } from "./Problem.js"
+import { fromParseError } from "./Problem.js"
 import * as Representation from "./Representation.js"
-
-/** There are no keys yet: everybody who can reach the service is the same caller. */
-export const caller = "anonymous"
 
 const readSubmission = jsonBody(SubmitJob)
 
 export const submitJob = Effect.gen(function* () {
   const offload = yield* Offload
   const headers = yield* requestHeaders(SubmitHeaders)
+  const { name: caller } = yield* Caller
   const body = yield* readSubmission
   const { snapshot } = yield* offload.submit({
     caller,
@@ -42,13 +41,15 @@ export const submitJob = Effect.gen(function* () {
 
 export const getJob = Effect.gen(function* () {
   const offload = yield* Offload
-  return yield* answer(yield* offload.get(yield* jobId), 200)
+  const { id } = yield* ownJob
+  return yield* answer(yield* offload.get(id), 200)
 })
 
 export const listJobs = Effect.gen(function* () {
   const offload = yield* Offload
   const parameters = yield* HttpServerRequest.ParsedSearchParams
   const query = yield* Effect.mapError(decodeQuery(parameters), (error) => fromParseError("invalid-parameter", error))
+  const { name: caller } = yield* Caller
   const page = yield* offload.list({ caller, ...query })
   return json({ jobs: page.jobs.map(Representation.jobSummary), cursor: page.cursor })
 })
@@ -57,22 +58,17 @@ const decodeQuery = Schema.decodeUnknown(ListQuery, { errors: "all", onExcessPro
 
 export const cancelJob = Effect.gen(function* () {
   const offload = yield* Offload
-  const snapshot = yield* offload.cancel(yield* jobId)
+  const { id } = yield* ownJob
+  const snapshot = yield* offload.cancel(id)
   return json(Representation.job(snapshot), isTerminal(snapshot.job.status) ? 200 : 202, pace(snapshot))
 })
 
 export const deleteJob = Effect.gen(function* () {
   const offload = yield* Offload
-  yield* offload.remove(yield* jobId)
+  const { id } = yield* ownJob
+  yield* offload.remove(id)
   return HttpServerResponse.empty({ status: 204 })
 })
-
-/** The id in the path. What cannot be the id of a job is answered as an unknown one. */
-export const jobId = Effect.flatMap(HttpRouter.RouteContext, ({ params }) =>
-  Schema.is(JobId)(params.id)
-    ? Effect.succeed(params.id)
-    : Effect.fail(new Problem({ slug: "job-not-found", detail: "There is no job with this id." })),
-)
 
 export const requestHeaders = <A, I>(schema: Schema.Schema<A, I>) =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) =>

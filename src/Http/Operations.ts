@@ -6,6 +6,7 @@ import { PatchResource } from "../Api.js"
 import { dispositions } from "../Job/JobError.js"
 import { Offload } from "../Offload.js"
 import { jsonBody } from "./Body.js"
+import { requireAdmin } from "./Caller.js"
 import { json } from "./Jobs.js"
 import { Problem } from "./Problem.js"
 import * as Representation from "./Representation.js"
@@ -19,6 +20,7 @@ const readPatch = jsonBody(PatchResource)
 
 export const patchResource = Effect.gen(function* () {
   const offload = yield* Offload
+  yield* requireAdmin
   const { params } = yield* HttpRouter.RouteContext
   const patch = yield* readPatch
   const state = yield* offload

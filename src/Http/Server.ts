@@ -4,7 +4,7 @@ import type { Socket } from "node:net"
 import { HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer } from "effect"
-import { OffloadConfig } from "../OffloadConfig.js"
+import { OffloadConfig, type Values } from "../OffloadConfig.js"
 import { mediaType, toDocument } from "./Problem.js"
 
 /** Milliseconds. A header must come within the first, a whole request within the second. */
@@ -44,11 +44,16 @@ const connections = (server: NodeServer): Connections["Type"] => ({
 })
 
 /** The names under which a service on loopback is reached. Any other comes from a web page of somebody else. */
-const loopbackNames = new Set(["localhost", "127.0.0.1", "[::1]"])
+const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]
 
-/** Whether the Host header is one of this service's own names (protection against DNS rebinding). */
-export const isOwnHost = (host: string | undefined): boolean =>
-  host !== undefined && loopbackNames.has(host.replace(/:\d+$/, "").toLowerCase())
+/** Whether a Host header is one of the service's own names (protection against DNS rebinding). */
+export const isOwnHost = (host: string | undefined, { callers, hosts }: Pick<Values, "callers" | "hosts">): boolean => {
+  if (host === undefined) return false
+  // A web page has no key: where one is needed, a foreign name opens nothing.
+  if (callers.length > 0 && hosts.length === 0) return true
+  const name = host.replace(/:\d+$/, "").toLowerCase()
+  return loopbackNames.includes(name) || hosts.some((own) => own.toLowerCase() === name)
+}
 
 const refuse = (error: Error & { readonly code?: string }, socket: Socket) => {
   if (error.code === "ECONNRESET" || !socket.writable) {

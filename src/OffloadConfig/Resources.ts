@@ -1,9 +1,9 @@
 /**
  * The resources of the service: one from the `OFFLOAD_LLM…` settings, or several from `OFFLOAD_RESOURCES`.
  */
-import { readFileSync } from "node:fs"
-import { ConfigError, Either, ParseResult, Schema } from "effect"
+import { ConfigError, Either, Schema } from "effect"
 import { ModelName, ResourceName } from "../Job.js"
+import { parseJsonSetting } from "./JsonSetting.js"
 
 /** What runs the jobs of a resource: a command line that is known by name, or a command of the user's own. */
 export const AdapterName = Schema.Literal(
@@ -60,7 +60,9 @@ export const ResourceSettings = Schema.Struct({
   limits: Schema.optionalWith(Limits, { default: () => ({}) }),
 })
 
-const All = Schema.parseJson(Schema.Record({ key: ResourceName, value: ResourceSettings }))
+const setting = "OFFLOAD_RESOURCES"
+
+const parse = parseJsonSetting(setting, Schema.Record({ key: ResourceName, value: ResourceSettings }))
 
 /** A downstream with a ceiling: what runs its jobs, and within which limits. Durations are milliseconds. */
 export interface Resource {
@@ -89,7 +91,7 @@ export type Defaults = Omit<Resource, "name">
  */
 export const resolve = (text: string, defaults: Defaults): Either.Either<Resources, ConfigError.ConfigError> => {
   if (text.trim() === "") return Either.right([{ ...defaults, name: "llm" }])
-  return Either.flatMap(Either.flatMap(read(text), parse), (all) => {
+  return Either.flatMap(parse(text), (all) => {
     const [first, ...others] = Object.entries(all).map(
       ([name, settings]): Resource => ({
         name,
@@ -110,23 +112,3 @@ export const resolve = (text: string, defaults: Defaults): Either.Either<Resourc
       : Either.right<Resources>([first, ...others])
   })
 }
-
-const setting = "OFFLOAD_RESOURCES"
-
-const read = (text: string): Either.Either<string, ConfigError.ConfigError> =>
-  text.trimStart().startsWith("{")
-    ? Either.right(text)
-    : Either.try({
-        try: () => readFileSync(text, "utf8"),
-        catch: () => ConfigError.InvalidData([setting], `the file '${text}' cannot be read`),
-      })
-
-const parse = (json: string) =>
-  Either.mapLeft(Schema.decodeEither(All)(json, { errors: "all", onExcessProperty: "error" }), (error) =>
-    ConfigError.InvalidData(
-      [setting],
-      ParseResult.ArrayFormatter.formatErrorSync(error)
-        .map(({ message, path }) => [...path, message].join(": "))
-        .join("; "),
-    ),
-  )

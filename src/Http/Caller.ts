@@ -1,0 +1,68 @@
+/**
+ * Who is asking: the caller whose key a request bears (RFC 6750). A caller sees its own jobs alone; a job of somebody
+ * else is answered as one that does not exist.
+ */
+import { timingSafeEqual } from "node:crypto"
+import { HttpRouter, HttpServerRequest } from "@effect/platform"
+import { Context, Effect, Schema } from "effect"
+import { type Job, JobId } from "../Job.js"
+import { JobNotFound, Offload, type StoreError } from "../Offload.js"
+import { digestOf, type KnownCaller, OffloadConfig } from "../OffloadConfig.js"
+import { Problem } from "./Problem.js"
+
+/** The caller of the current request. */
+export class Caller extends Context.Tag("effect-offload/Caller")<
+  Caller,
+  {
+    readonly name: string
+    /** Whether it may change resources and read metrics. */
+    readonly isAdmin: boolean
+  }
+>() {}
+
+/** Where there are no keys, everybody who can reach the service is the same caller. */
+const anonymous: Caller["Type"] = { name: "anonymous", isAdmin: true }
+
+/** For calls that need no key. */
+export const nobody: Caller["Type"] = { name: "nobody", isAdmin: false }
+
+/** In a time that does not tell how much of a key was right. */
+const holderOf = (callers: ReadonlyArray<KnownCaller>, key: string): KnownCaller | undefined => {
+  const digest = digestOf(key)
+  return callers.filter(({ digests }) => digests.filter((known) => timingSafeEqual(known, digest)).length > 0)[0]
+}
+
+/** The caller whose key the request bears. */
+export const identify: Effect.Effect<Caller["Type"], Problem, HttpServerRequest.HttpServerRequest | OffloadConfig> =
+  Effect.gen(function* () {
+    const { callers } = yield* OffloadConfig
+    if (callers.length === 0) return anonymous
+    const { headers } = yield* HttpServerRequest.HttpServerRequest
+    const key = /^bearer +([\x21-\x7e]+)$/i.exec(headers.authorization ?? "")?.[1]
+    const caller = key === undefined ? undefined : holderOf(callers, key)
+    if (caller !== undefined) return caller
+    return yield* new Problem({
+      slug: "unauthorized",
+      detail: key === undefined ? "The request bears no key." : "The key is not known.",
+      headers: { "www-authenticate": key === undefined ? "Bearer" : 'Bearer error="invalid_token"' },
+    })
+  })
+
+/** Refuses a caller that is no admin. */
+export const requireAdmin: Effect.Effect<void, Problem, Caller> = Effect.flatMap(Caller, ({ isAdmin }) =>
+  isAdmin ? Effect.void : new Problem({ slug: "forbidden", detail: "This call needs the key of an admin." }),
+)
+
+/** The job of an id, if it is the caller's. */
+export const own = (id: string | undefined): Effect.Effect<Job, JobNotFound | StoreError | Problem, Caller | Offload> =>
+  Effect.gen(function* () {
+    if (!Schema.is(JobId)(id)) {
+      return yield* new Problem({ slug: "job-not-found", detail: "There is no job with this id." })
+    }
+    const { name } = yield* Caller
+    const job = yield* (yield* Offload).job(id)
+    return job.caller === name ? job : yield* new JobNotFound({ id })
+  })
+
+/** The caller's job whose id stands in the path. */
+export const ownJob = Effect.flatMap(HttpRouter.RouteContext, ({ params }) => own(params.id))
