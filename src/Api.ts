@@ -195,6 +195,7 @@ const jobs = HttpApiGroup.make("jobs")
           "body-too-large",
           "unsupported-media-type",
           "queue-full",
+          "too-many-submissions",
         ),
       )
       .annotate(OpenApi.Summary, "Submit a job: saved durably, answered 202, run behind the resource's permits"),

@@ -7,11 +7,13 @@ import {
   HttpServer,
   type HttpServerError,
   HttpServerRequest,
-  type HttpServerResponse,
+  HttpServerResponse,
 } from "@effect/platform"
 import { Cause, Effect, Layer, Option } from "effect"
 import { Api } from "./Api.js"
+import { Admission } from "./Http/Admission.js"
 import { Caller, identify, nobody } from "./Http/Caller.js"
+import { corsFields, preflight } from "./Http/Cors.js"
 import { EventStreams, jobEvents } from "./Http/Events.js"
 import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
 import { listResources, live, patchResource, problemPage, ready } from "./Http/Operations.js"
@@ -27,6 +29,7 @@ type EndpointName = HttpApiEndpoint.HttpApiEndpoint.Name<
 type Handler = Effect.Effect<
   HttpServerResponse.HttpServerResponse,
   Problem | ServiceError,
+  | Admission
   | Caller
   | EventStreams
   | Offload
@@ -119,12 +122,14 @@ const toProblem = (
 /** Calls that tell nothing of anybody: they need no key. */
 const open = /^\/(?:health\/|problems\/)/
 
-const app = Effect.gen(function* () {
+const answer = Effect.gen(function* () {
   const request = yield* HttpServerRequest.HttpServerRequest
   const config = yield* OffloadConfig
-  if (!Server.isOwnHost(request.headers.host, config)) {
+  if (!Server.isOwnHost(Server.hostsOf(request), config)) {
     return yield* new Problem({ slug: "misdirected-request", detail: "The Host is none of the service's names." })
   }
+  const asked = preflight(request, config.corsOrigins)
+  if (asked !== null) return asked
   const caller = open.test(request.url) ? nobody : yield* identify
   return yield* Effect.provideService(router, Caller, caller)
 }).pipe(
@@ -133,6 +138,14 @@ const app = Effect.gen(function* () {
     Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.map(toProblem(cause), toResponse),
   ),
 )
+
+const app = Effect.gen(function* () {
+  const { corsOrigins } = yield* OffloadConfig
+  const response = yield* answer
+  return corsOrigins.length === 0
+    ? response
+    : HttpServerResponse.setHeaders(response, corsFields(yield* HttpServerRequest.HttpServerRequest, corsOrigins))
+})
 
 /** Serves at `HOST` and `PORT`. When it is released it drains, then ends open streams, then stops listening. */
 export const layer = Layer.scopedDiscard(
@@ -145,4 +158,4 @@ export const layer = Layer.scopedDiscard(
       offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.closeSoon)),
     )
   }),
-).pipe(Layer.provide(EventStreams.layer), Layer.provideMerge(Server.layer))
+).pipe(Layer.provide(Layer.merge(Admission.layer, EventStreams.layer)), Layer.provideMerge(Server.layer))

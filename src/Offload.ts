@@ -21,7 +21,7 @@ import {
   type JobNotFound,
   type JobNotTerminal,
   type Page,
-  type QueueFull,
+  QueueFull,
   Store,
   type StoreError,
 } from "./Store.js"
@@ -164,6 +164,14 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           return Math.max(now, usage.heldUntil ?? 0) + Math.round(rounds * usage.serviceMillis)
         }
 
+        /** When a permit is given back next, on the average. */
+        const placeSoon = (resource: string): { readonly retryAfterMillis?: number } => {
+          const usage = permits.usage(resource)
+          return usage === null || usage.serviceMillis === null
+            ? {}
+            : { retryAfterMillis: Math.ceil(usage.serviceMillis / usage.permits) }
+        }
+
         const place = (job: Job) =>
           Effect.gen(function* () {
             if (job.status !== "queued") return null
@@ -194,21 +202,27 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
               ? Effect.succeed(config.resources[0])
               : find(submission.resource)
             const id = makeId(yield* Clock.currentTimeMillis)
-            const { created, job } = yield* store.create(
-              {
-                id,
-                resource: resource.name,
-                caller: submission.caller,
-                input: submission.input,
-                metadata: submission.metadata,
-                maxAttempts: submission.maxAttempts ?? config.maxAttempts,
-                timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
-                maxCostUsd: submission.maxCostUsd ?? null,
-                deadlineMillis: submission.deadlineMillis ?? null,
-                idempotency: submission.idempotency ?? null,
-              },
-              { maxQueued: config.maxQueued },
-            )
+            const { created, job } = yield* store
+              .create(
+                {
+                  id,
+                  resource: resource.name,
+                  caller: submission.caller,
+                  input: submission.input,
+                  metadata: submission.metadata,
+                  maxAttempts: submission.maxAttempts ?? config.maxAttempts,
+                  timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
+                  maxCostUsd: submission.maxCostUsd ?? null,
+                  deadlineMillis: submission.deadlineMillis ?? null,
+                  idempotency: submission.idempotency ?? null,
+                },
+                { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller },
+              )
+              .pipe(
+                Effect.catchTag("QueueFull", (error) =>
+                  Effect.fail(new QueueFull({ ...error, ...placeSoon(resource.name) })),
+                ),
+              )
             if (created) {
               yield* logJob("job queued", job)
               yield* dispatcher.feed(job.resource)

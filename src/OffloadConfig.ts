@@ -248,6 +248,12 @@ export const settings = {
     default: "",
     schema: orNone(integer(1, 100_000)),
   }),
+  idle: setting("OFFLOAD_IDLE_SECONDS", {
+    doc: "How long a connection may take and give nothing before it is closed: a reader of events that stands still. A `Prefer: wait` that is longer is cut short by it.",
+    takes: "seconds, 1 to 3600",
+    default: "90",
+    schema: seconds(1, 3600),
+  }),
   log: setting("OFFLOAD_LOG", {
     doc: "How the log is written to standard output. `auto`: `pretty` on a terminal, else `json`.",
     takes: "`auto`, `pretty` or `json`",

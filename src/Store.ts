@@ -43,13 +43,18 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
   }
 }
 
-/** The queue of the resource has reached its limit; nothing was saved. */
+/** The queue of the resource, or that of the caller, has reached its limit; nothing was saved. */
 export class QueueFull extends Schema.TaggedError<QueueFull>()("QueueFull", {
   resource: Schema.String,
+  scope: Schema.Literal("resource", "caller"),
   limit: Schema.Number,
+  /** After how many milliseconds there may be a place again, where that can be guessed. */
+  retryAfterMillis: Schema.optional(Schema.Number),
 }) {
   override get message(): string {
-    return `The queue of resource '${this.resource}' is full (${this.limit} jobs). Nothing was saved.`
+    return this.scope === "caller"
+      ? `The caller has ${this.limit} jobs waiting, its limit. Nothing was saved.`
+      : `The queue of resource '${this.resource}' is full (${this.limit} jobs). Nothing was saved.`
   }
 }
 
@@ -105,13 +110,13 @@ export class Store extends Context.Tag("effect-offload/Store")<
      * Saves a job as `queued`. With an idempotency key that this caller used within the last 24 h for the same
      * submission, answers that job with `created: false` and changes nothing.
      *
-     * `maxQueued` is the limit of queued jobs of the resource, those in backoff included, checked before anything is
-     * written. A job whose id is already saved is answered in the same way, so that a call which failed with a
+     * `maxQueued` is the limit of queued jobs of the resource, `maxQueuedPerCaller` that of the caller over all
+     * resources (`null`, the default: none), those in backoff included, checked before anything is written. A job whose id is already saved is answered in the same way, so that a call which failed with a
      * `StoreError` can be made again.
      */
     readonly create: (
       job: NewJob,
-      options: { readonly maxQueued: number },
+      options: { readonly maxQueued: number; readonly maxQueuedPerCaller?: number | null },
     ) => Effect.Effect<{ readonly job: Job; readonly created: boolean }, IdempotencyConflict | QueueFull | StoreError>
 
     /** A job. */
@@ -137,9 +142,14 @@ export class Store extends Context.Tag("effect-offload/Store")<
 
     /**
      * The next jobs of a resource that can be claimed now, at most `limit`: callers in turn, each caller's own jobs in
-     * the order in which they were saved. Jobs in backoff are not among them. Cost does not grow with the queue.
+     * the order in which they were saved. Jobs in backoff, and those of the callers in `skip`, are not among them. Cost
+     * does not grow with the queue.
      */
-    readonly queued: (resource: string, limit: number) => Effect.Effect<ReadonlyArray<JobId>, StoreError>
+    readonly queued: (
+      resource: string,
+      limit: number,
+      skip?: ReadonlySet<string>,
+    ) => Effect.Effect<ReadonlyArray<JobId>, StoreError>
 
     /** How many jobs `queued` would give before this one, counted up to 10,000; `null` unless it can be claimed now. */
     readonly ahead: (id: JobId) => Effect.Effect<number | null, JobNotFound | StoreError>

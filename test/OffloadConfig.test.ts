@@ -67,7 +67,7 @@ describe("several resources", () => {
   it.each([
     ["{", /JSON/],
     ["{}", /names no resource/],
-    ["/no/such/file", /cannot be read/],
+    ["/no/such/file", /no file that can be read/],
     ['{"a b":{}}', /a b/],
     ['{"a":{"permits":0}}', /a.*permits/],
     ['{"a":{"premits":2}}', /a.*premits/],

@@ -16,7 +16,7 @@ export const problems = {
   "invalid-json": {
     status: 400,
     title: "The body is not JSON",
-    doc: "The body could not be read as UTF-8 encoded JSON. Nothing was saved. Send a JSON object.",
+    doc: "The body could not be read as UTF-8 encoded JSON, or is nested more than 64 deep. Nothing was saved. Send a JSON object.",
   },
   "invalid-request": {
     status: 422,
@@ -91,12 +91,17 @@ export const problems = {
   "queue-full": {
     status: 429,
     title: "The queue is full",
-    doc: "The resource has OFFLOAD_MAX_QUEUED jobs waiting. Nothing was saved: try again after `Retry-After` seconds.",
+    doc: "The resource has OFFLOAD_MAX_QUEUED jobs waiting, or the caller OFFLOAD_MAX_QUEUED_PER_CALLER. Nothing was saved: try again after `Retry-After` seconds.",
+  },
+  "too-many-submissions": {
+    status: 429,
+    title: "Too many submissions in a short time",
+    doc: "The caller has submitted OFFLOAD_MAX_SUBMISSIONS_PER_MINUTE jobs; the `RateLimit` fields say how many are left. Nothing was saved: try again after `Retry-After` seconds.",
   },
   "too-many-streams": {
     status: 429,
     title: "Too many event streams are open",
-    doc: "OFFLOAD_MAX_STREAMS event streams are open. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+    doc: "OFFLOAD_MAX_STREAMS event streams are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
   },
   "malformed-http": {
     status: 400,

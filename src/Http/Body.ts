@@ -22,6 +22,9 @@ export const jsonBody = <A, I>(schema: Schema.Schema<A, I>) => {
       })
     }
     const bytes = yield* readBytes(request, maxBodyBytes)
+    if (isTooDeep(bytes)) {
+      return yield* new Problem({ slug: "invalid-json", detail: `The body is nested more than ${maxDepth} deep.` })
+    }
     const value = yield* Effect.try({
       try: (): unknown => JSON.parse(utf8.decode(bytes)),
       catch: () => new Problem({ slug: "invalid-json", detail: "The body is not well-formed JSON in UTF-8." }),
@@ -34,6 +37,26 @@ const utf8 = new TextDecoder("utf-8", { fatal: true })
 
 const isJson = (contentType: string | undefined): boolean =>
   contentType !== undefined && /^application\/(json|[a-z0-9.+-]+\+json)\s*(;|$)/i.test(contentType.trim())
+
+/** How deep arrays and objects may be nested: far more than any call needs. */
+const maxDepth = 64
+
+/** Told before it is parsed: what is nested deeply costs far more than its length says. */
+export const isTooDeep = (json: Uint8Array): boolean => {
+  let depth = 0
+  let inString = false
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at]
+    if (inString) {
+      if (byte === 0x5c) at++
+      else if (byte === 0x22) inString = false
+    } else if (byte === 0x22) inString = true
+    else if (byte === 0x5b || byte === 0x7b) {
+      if (++depth > maxDepth) return true
+    } else if (byte === 0x5d || byte === 0x7d) depth--
+  }
+  return false
+}
 
 const readBytes = (request: HttpServerRequest.HttpServerRequest, limit: number): Effect.Effect<Uint8Array, Problem> =>
   Effect.async((resume) => {

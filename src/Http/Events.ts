@@ -21,31 +21,36 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
   {
     /** Ends every open stream, and those that are opened after. Their readers resume elsewhere. */
     readonly end: Effect.Effect<void>
-    /** Whether `OFFLOAD_MAX_STREAMS` are open. */
-    readonly areFull: () => boolean
+    /** Whether no more may be open, of all callers or of this one. */
+    readonly areFull: (caller: string) => boolean
     /** Counts a stream while it is read, and ends it when all are to end. */
-    readonly track: <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
+    readonly track: (caller: string) => <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
   }
 >() {
   static readonly layer: Layer.Layer<EventStreams, never, OffloadConfig> = Layer.effect(
     EventStreams,
     Effect.gen(function* () {
-      const { maxStreams } = yield* OffloadConfig
+      const { maxStreams, maxStreamsPerCaller } = yield* OffloadConfig
       const ended = yield* Effect.makeLatch(false)
-      let open = 0
-      const place = Effect.acquireRelease(
+      const open = new Map<string, number>()
+      let all = 0
+
+      const count = (caller: string, change: 1 | -1) =>
         Effect.sync(() => {
-          open++
-        }),
-        () =>
-          Effect.sync(() => {
-            open--
-          }),
-      )
+          all += change
+          const now = (open.get(caller) ?? 0) + change
+          if (now > 0) open.set(caller, now)
+          else open.delete(caller)
+        })
+
       return {
         end: Effect.asVoid(ended.open),
-        areFull: () => open >= maxStreams,
-        track: (stream) => Stream.unwrapScoped(Effect.as(place, Stream.interruptWhen(stream, ended.await))),
+        areFull: (caller) =>
+          all >= maxStreams || (maxStreamsPerCaller !== null && (open.get(caller) ?? 0) >= maxStreamsPerCaller),
+        track: (caller) => (stream) => {
+          const place = Effect.acquireRelease(count(caller, 1), () => count(caller, -1))
+          return Stream.unwrapScoped(Effect.as(place, Stream.interruptWhen(stream, ended.await)))
+        },
       }
     }),
   )
@@ -54,13 +59,13 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
 export const jobEvents = Effect.gen(function* () {
   const offload = yield* Offload
   const streams = yield* EventStreams
+  const after = (yield* requestHeaders(EventsHeaders))["last-event-id"] ?? 0
   const job = yield* ownJob
   const { id } = job
-  const after = (yield* requestHeaders(EventsHeaders))["last-event-id"] ?? 0
 
   // The reader has everything, `done` included: 204 tells an EventSource not to come again.
   if (isTerminal(job.status) && after > job.events) return HttpServerResponse.empty({ status: 204 })
-  if (streams.areFull()) {
+  if (streams.areFull(job.caller)) {
     return yield* new Problem({
       slug: "too-many-streams",
       detail: "No further event stream can be opened now.",
@@ -73,7 +78,7 @@ export const jobEvents = Effect.gen(function* () {
     .pipe(Stream.map(encode), Stream.concat(Stream.fromEffect(Effect.map(offload.job(id), done))))
   const body = Stream.make("retry: 1000\n\n").pipe(
     Stream.concat(Stream.merge(events, heartbeat, { haltStrategy: "left" })),
-    streams.track,
+    streams.track(job.caller),
     Stream.encodeText,
   )
   return HttpServerResponse.stream(body, {

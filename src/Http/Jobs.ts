@@ -5,6 +5,7 @@ import { Effect, Schema } from "effect"
 import { ListQuery, SubmitHeaders, SubmitJob } from "../Api.js"
 import { isTerminal } from "../Job.js"
 import { Offload, type Snapshot } from "../Offload.js"
+import { Admission, type RateLimitFields } from "./Admission.js"
 import { jsonBody } from "./Body.js"
 import { Caller, ownJob } from "./Caller.js"
 import { waitSeconds } from "./Prefer.js"
@@ -18,6 +19,7 @@ export const submitJob = Effect.gen(function* () {
   const headers = yield* requestHeaders(SubmitHeaders)
   const { name: caller } = yield* Caller
   const body = yield* readSubmission
+  const rateLimit = yield* (yield* Admission).submit
   const { snapshot } = yield* offload.submit({
     caller,
     resource: body.resource,
@@ -36,7 +38,7 @@ export const submitJob = Effect.gen(function* () {
         ? undefined
         : { key: headers["idempotency-key"], fingerprint: fingerprint(body) },
   })
-  return yield* answer(snapshot, 202)
+  return yield* answer(snapshot, 202, rateLimit)
 })
 
 export const getJob = Effect.gen(function* () {
@@ -85,7 +87,7 @@ export const json = (body: unknown, status = 200, headers: Readonly<Record<strin
   })
 
 /** Answers a job, after the wait that the caller asked for; `pending` is the status of one that has not ended. */
-const answer = (snapshot: Snapshot, pending: 200 | 202) =>
+const answer = (snapshot: Snapshot, pending: 200 | 202, headers: RateLimitFields = {}) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const request = yield* HttpServerRequest.HttpServerRequest
@@ -96,6 +98,7 @@ const answer = (snapshot: Snapshot, pending: 200 | 202) =>
       ...(pending === 202 ? { location: `/jobs/${id}` } : {}),
       ...(wait === null ? {} : { "preference-applied": `wait=${wait}` }),
       ...pace(last),
+      ...headers,
     })
   })
 

@@ -50,7 +50,7 @@ export const fromServiceError = (error: ServiceError): Problem => {
     case "JobNotTerminal":
       return new Problem({ slug: "job-not-terminal", detail: error.message })
     case "QueueFull":
-      return new Problem({ slug: "queue-full", detail: error.message, headers: { "retry-after": "30" } })
+      return queueFull(error)
     case "StoreError":
       // What the store says of itself is for the log, not for callers.
       return new Problem({
@@ -61,6 +61,20 @@ export const fromServiceError = (error: ServiceError): Problem => {
     case "UnknownResource":
       return new Problem({ slug: "unknown-resource", detail: error.message, extensions: { known: error.known } })
   }
+}
+
+/** A queue moves on with each job that ends: ask again when one has, but neither at once nor in an hour. */
+const queueFull = (error: QueueFull): Problem => {
+  const seconds = Math.min(60, Math.max(1, Math.ceil((error.retryAfterMillis ?? 10_000) / 1000)))
+  return new Problem({
+    slug: "queue-full",
+    detail: error.message,
+    headers: {
+      "retry-after": String(seconds),
+      "ratelimit-policy": `"queue";q=${error.limit}`,
+      ratelimit: `"queue";r=0;t=${seconds}`,
+    },
+  })
 }
 
 /** A value that its schema refused: `errors` names each member by its JSON pointer (RFC 6901). */

@@ -1,8 +1,8 @@
 /** The Node server under the service: its limits, its answer to what is not HTTP, and how it ends. */
 import { createServer, type Server as NodeServer, STATUS_CODES } from "node:http"
 import type { Socket } from "node:net"
-import { HttpServer } from "@effect/platform"
-import { NodeHttpServer } from "@effect/platform-node"
+import { HttpServer, type HttpServerRequest } from "@effect/platform"
+import { NodeHttpServer, NodeHttpServerRequest } from "@effect/platform-node"
 import { Context, Effect, Layer } from "effect"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
 import { mediaType, toDocument } from "./Problem.js"
@@ -26,8 +26,10 @@ export class Connections extends Context.Tag("effect-offload/Connections")<
 
 /** Listens at `HOST` and `PORT`. */
 export const layer = Layer.unwrapEffect(
-  Effect.map(OffloadConfig, ({ host, port }) => {
+  Effect.map(OffloadConfig, ({ host, idle, port }) => {
     const server = createServer({ headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval: 5000 })
+    // Also ends a connection whose reader takes nothing: what waits for it is bounded, and so is how long.
+    server.timeout = idle
     server.on("clientError", refuse)
     return Layer.merge(
       NodeHttpServer.layer(() => server, { host, port }),
@@ -46,9 +48,18 @@ const connections = (server: NodeServer): Connections["Type"] => ({
 /** The names under which a service on loopback is reached. Any other comes from a web page of somebody else. */
 const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]
 
-/** Whether a Host header is one of the service's own names (protection against DNS rebinding). */
-export const isOwnHost = (host: string | undefined, { callers, hosts }: Pick<Values, "callers" | "hosts">): boolean => {
-  if (host === undefined) return false
+/** Every Host field of a request. Node hands on the first of them alone, and a proxy before it may read another. */
+export const hostsOf = (request: HttpServerRequest.HttpServerRequest): ReadonlyArray<string> => {
+  const { rawHeaders } = NodeHttpServerRequest.toIncomingMessage(request)
+  return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "host")
+}
+
+/** Whether there is one Host field, and it is one of the service's own names (protection against DNS rebinding). */
+export const isOwnHost = (
+  [host, ...others]: ReadonlyArray<string>,
+  { callers, hosts }: Pick<Values, "callers" | "hosts">,
+): boolean => {
+  if (host === undefined || others.length > 0) return false
   // A web page has no key: where one is needed, a foreign name opens nothing.
   if (callers.length > 0 && hosts.length === 0) return true
   const name = host.replace(/:\d+$/, "").toLowerCase()

@@ -57,45 +57,68 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       const lanes = new Map<string, Lane>(
         config.resources.map((resource) => [
           resource.name,
-          { resource, fibers: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
+          { resource, carried: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
         ]),
       )
       const ended = yield* Queue.unbounded<Ended>()
       let draining = false
 
-      const carry = ({ fibers, resource }: Lane, id: JobId) =>
+      const carry = ({ carried, resource }: Lane, id: JobId, caller: string) =>
         fork(worker.settle({ id, resource })).pipe(
           // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
           Effect.mapInputContext((_: Context.Context<never>) => context),
           Effect.tap((fiber) => {
-            fibers.set(id, fiber)
+            carried.set(id, { fiber, caller })
             fiber.addObserver((exit) => {
-              fibers.delete(id)
+              carried.delete(id)
               ended.unsafeOffer({ resource: resource.name, id, exit })
             })
           }),
         )
 
       /** How many more jobs of a resource may be begun at `now`. */
-      const free = ({ fibers, resource }: Lane, now: number): number => {
+      const free = ({ carried, resource }: Lane, now: number): number => {
         const usage = permits.usage(resource.name)
         if (draining || usage === null || (usage.heldUntil ?? 0) > now) return 0
-        return Math.max(0, usage.permits - fibers.size)
+        return Math.max(0, usage.permits - carried.size)
       }
 
-      const forkNext = (lane: Lane) =>
+      const maxPerCaller = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
+
+      /** The callers of a lane that may begin nothing more for now. */
+      const busy = ({ carried }: Lane): ReadonlySet<string> => {
+        const callers = [...carried.values()].map(({ caller }) => caller)
+        return new Set(callers.filter((each) => callers.filter((caller) => caller === each).length >= maxPerCaller))
+      }
+
+      const forkNext = (lane: Lane): Effect.Effect<void, StoreError> =>
         Effect.gen(function* () {
           const room = free(lane, yield* Clock.currentTimeMillis)
           if (room === 0) return
+          const { carried, resource } = lane
           // A carried job stays in the queue until its fiber has claimed it.
-          const ids = yield* store.queued(lane.resource.name, room + lane.fibers.size + outcomes.unreadable.size)
-          const next = ids.filter((id) => !lane.fibers.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
-          yield* Effect.forEach(next, (id) => carry(lane, id), { discard: true })
-        }).pipe(
-          Effect.catchTag("StoreError", (error) =>
-            Effect.logWarning("queue not read: the store is out of reach").pipe(
-              Effect.annotateLogs({ module: "Offload", resource: lane.resource.name, error: error.message }),
-            ),
+          const ids = yield* store.queued(resource.name, room + carried.size + outcomes.unreadable.size, busy(lane))
+          const next = ids.filter((id) => !carried.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
+          let passed = 0
+          for (const id of next) {
+            const caller = maxPerCaller === Number.POSITIVE_INFINITY ? "" : yield* callerOf(id)
+            if (busy(lane).has(caller)) passed++
+            else yield* carry(lane, id, caller)
+          }
+          // In place of those whose caller has enough by now, others may begin.
+          if (passed > 0) yield* forkNext(lane)
+        })
+
+      const callerOf = (id: JobId) =>
+        Effect.map(
+          Effect.catchTag(store.get(id), "JobNotFound", () => Effect.succeed({ caller: "" })),
+          ({ caller }) => caller,
+        )
+
+      const unlessStoreIsDown = (lane: Lane, forked: Effect.Effect<void, StoreError>) =>
+        Effect.catchTag(forked, "StoreError", (error) =>
+          Effect.logWarning("queue not read: the store is out of reach").pipe(
+            Effect.annotateLogs({ module: "Offload", resource: lane.resource.name, error: error.message }),
           ),
         )
 
@@ -105,7 +128,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
           return lane === undefined || free(lane, now) === 0
             ? Effect.void
             : // One at a time, or two of them would fork the same job.
-              Effect.uninterruptible(lane.turn.withPermits(1)(forkNext(lane)))
+              Effect.uninterruptible(lane.turn.withPermits(1)(unlessStoreIsDown(lane, forkNext(lane))))
         })
 
       const next = ({ exit, id, resource }: Ended) =>
@@ -138,7 +161,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         Effect.zipRight(Effect.forEach(permits.resources, feed, { discard: true })),
       )
 
-      const fibers = () => [...lanes.values()].flatMap((lane) => [...lane.fibers.values()])
+      const fibers = () => [...lanes.values()].flatMap((lane) => [...lane.carried.values()].map(({ fiber }) => fiber))
 
       const drainNow = Effect.gen(function* () {
         const running = fibers()
@@ -189,8 +212,8 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         isDraining: () => draining,
         interrupt: (id) =>
           Effect.suspend(() => {
-            const fiber = [...lanes.values()].map((lane) => lane.fibers.get(id)).find((found) => found !== undefined)
-            return fiber === undefined ? Effect.void : Fiber.interruptFork(fiber)
+            const found = [...lanes.values()].map((lane) => lane.carried.get(id)).find((each) => each !== undefined)
+            return found === undefined ? Effect.void : Fiber.interruptFork(found.fiber)
           }),
       }
     }),
@@ -207,6 +230,6 @@ interface Ended {
 /** The fibers that carry a resource's jobs, and whose turn it is to fork more of them. */
 interface Lane {
   readonly resource: Resource
-  readonly fibers: Map<JobId, Fiber.RuntimeFiber<void>>
+  readonly carried: Map<JobId, { readonly fiber: Fiber.RuntimeFiber<void>; readonly caller: string }>
   readonly turn: Effect.Semaphore
 }

@@ -37,7 +37,8 @@ export const named =
 const service = (jobs: Jobs.Jobs, description: string): Service => ({
   description,
 
-  create: (job, { maxQueued }) => Submission.create(jobs, job, maxQueued).pipe(named("create")),
+  create: (job, { maxQueued, maxQueuedPerCaller = null }) =>
+    Submission.create(jobs, job, { maxQueued, maxQueuedPerCaller }).pipe(named("create")),
 
   get: (id) => jobs.read(id).pipe(named("get")),
 
@@ -48,7 +49,8 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   counts: Effect.sync(jobs.tally.counts),
 
-  queued: (resource, limit) => reading(() => Jobs.jobIds(Queue.first(jobs.kv, resource, limit))).pipe(named("queued")),
+  queued: (resource, limit, skip) =>
+    reading(() => Jobs.jobIds(Queue.first(jobs.kv, resource, limit, skip))).pipe(named("queued")),
 
   ahead: (id) =>
     Effect.flatMap(jobs.read(id), (job) =>

@@ -24,9 +24,9 @@ export const open = (kv: Kv): Effect.Effect<{ readonly tally: Tally.Tally; reado
       const tally = Tally.make()
       let sequence = 0
       for (const key of kv.keys("index", Key.all)) {
-        const [, resource, status] = Key.parts(key)
-        if (resource === undefined || !isStatus(status)) continue
-        tally.add(resource, status)
+        const [caller, resource, status] = Key.parts(key)
+        if (caller === undefined || resource === undefined || !isStatus(status)) continue
+        tally.add({ resource, caller }, status)
         sequence = Math.max(sequence, Key.lastNumber(key))
       }
       return { tally, sequence }

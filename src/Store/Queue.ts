@@ -27,12 +27,18 @@ const lines = (kv: Kv, resource: string): Array<Line> => {
   }
 }
 
-/** The ids of the first `limit` jobs. */
-export const first = (kv: Kv, resource: string, limit: number): ReadonlyArray<string> => {
+/** The ids of the first `limit` jobs, without those of the callers in `skip`. */
+export const first = (
+  kv: Kv,
+  resource: string,
+  limit: number,
+  skip: ReadonlySet<string> = new Set(),
+): ReadonlyArray<string> => {
   const ids: Array<string> = []
   if (limit <= 0) return ids
   // Each of these callers has a job in the first round, so that later ones have none among the first `limit`.
   let turns = lines(kv, resource)
+    .filter(({ prefix }) => !skip.has(Key.parts(prefix)[1] ?? ""))
     .sort((a, b) => a.head - b.head)
     .slice(0, limit)
     .map(({ prefix }): Iterator<Entry> => kv.entries("ready", { ...Key.underPrefix(prefix), limit })[Symbol.iterator]())

@@ -7,6 +7,7 @@ import { answer, type Plan } from "./Commit.js"
 import type { Jobs } from "./Jobs.js"
 import { type KvError, type Op, put } from "./Kv.js"
 import * as Record from "./Record.js"
+import type { Limits } from "./Tally.js"
 
 const idempotencyMillis = 24 * 60 * 60 * 1000
 
@@ -18,14 +19,14 @@ interface Submitted {
 export const create = (
   jobs: Jobs,
   submission: Transition.NewJob,
-  maxQueued: number,
+  limits: Limits,
 ): Effect.Effect<Submitted, IdempotencyConflict | QueueFull | KvError> => {
   const { caller, id, idempotency } = submission
 
   /** A call that failed as `unavailable` may have saved the job after all, before it is made again. */
   const unlessSaved = (now: number, more: ReadonlyArray<Op>): Either.Either<Plan<Submitted>, QueueFull> => {
     const job = jobs.find(id)
-    return job === null ? save(jobs, submission, maxQueued, now, more) : Either.right(answer({ job, created: false }))
+    return job === null ? save(jobs, submission, limits, now, more) : Either.right(answer({ job, created: false }))
   }
 
   if (idempotency === null) return jobs.run([id], (now) => unlessSaved(now, []))
@@ -45,12 +46,16 @@ export const create = (
 const save = (
   jobs: Jobs,
   submission: Transition.NewJob,
-  maxQueued: number,
+  limits: Limits,
   now: number,
   more: ReadonlyArray<Op>,
 ): Either.Either<Plan<Submitted>, QueueFull> => {
   const { id, input, resource } = submission
-  if (!jobs.tally.reserve(resource, maxQueued)) return Either.left(new QueueFull({ resource, limit: maxQueued }))
+  const full = jobs.tally.reserve(submission, limits)
+  if (full !== null) {
+    const limit = full === "caller" ? (limits.maxQueuedPerCaller ?? 0) : limits.maxQueued
+    return Either.left(new QueueFull({ resource, scope: full, limit }))
+  }
   const job = Transition.create(submission, jobs.nextSequence(), now)
   const writes = [put("inputs", id, JSON.stringify(input)), ...more]
   const { onCommitted, ...plan } = jobs.move<Submitted>(null, job, now, { job, created: true }, writes)
@@ -58,8 +63,8 @@ const save = (
     ...plan,
     onCommitted: () => {
       onCommitted?.()
-      jobs.tally.release(resource)
+      jobs.tally.release(submission)
     },
-    onFailed: () => jobs.tally.release(resource),
+    onFailed: () => jobs.tally.release(submission),
   })
 }

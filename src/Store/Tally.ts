@@ -1,27 +1,51 @@
-/** How many jobs each resource has in each state, kept in the process so that nobody has to count. */
+/** How many jobs there are: kept in the process so that nobody has to count. */
 import type { Job, Status } from "../Job.js"
 import type { Counts } from "../Store.js"
 
+/** Of a job: whose it is, and where it waits. */
+type Owner = Pick<Job, "resource" | "caller">
+
+/** How many jobs may be queued; `null`: any number. */
+export interface Limits {
+  readonly maxQueued: number
+  readonly maxQueuedPerCaller: number | null
+}
+
 export interface Tally {
+  /** Of each resource, in each state. */
   readonly counts: () => ReadonlyMap<string, Counts>
-  readonly add: (resource: string, status: Status, change?: 1 | -1) => void
+  readonly add: (owner: Owner, status: Status, change?: 1 | -1) => void
   /** A job that was `before` is `after`; `null` is absent. */
   readonly move: (before: Job | null, after: Job | null) => void
-  /** Keeps a place for a job that is about to be queued. `false`: there are `limit` of them. */
-  readonly reserve: (resource: string, limit: number) => boolean
+  /** Keeps a place for a job that is about to be queued; which limit there is no place under. */
+  readonly reserve: (owner: Owner, limits: Limits) => "resource" | "caller" | null
   /** Gives a place back: its job is counted by now, or will never be. */
-  readonly release: (resource: string) => void
+  readonly release: (owner: Owner) => void
 }
 
 export const make = (): Tally => {
   const rows = new Map<string, { -readonly [status in Status]: number }>()
-  const reserved = new Map<string, number>()
+  /** Queued jobs, and places that are kept for some. */
+  const places = new Map<string, number>()
+  const placesOfCaller = new Map<string, number>()
 
-  const add: Tally["add"] = (resource, status, change = 1) => {
+  const count = (map: Map<string, number>, key: string, change: number): void => {
+    const now = (map.get(key) ?? 0) + change
+    if (now > 0) map.set(key, now)
+    else map.delete(key)
+  }
+  const place = ({ caller, resource }: Owner, change: 1 | -1): void => {
+    count(places, resource, change)
+    count(placesOfCaller, caller, change)
+  }
+
+  const add: Tally["add"] = (owner, status, change = 1) => {
+    const { resource } = owner
     const row = rows.get(resource) ?? { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 }
     row[status] += change
     if (Object.values(row).every((count) => count === 0)) rows.delete(resource)
     else rows.set(resource, row)
+    if (status === "queued") place(owner, change)
   }
 
   return {
@@ -30,19 +54,15 @@ export const make = (): Tally => {
     move: (before, after) => {
       if (before !== null && after !== null && before.status === after.status) return
       // Up before down, so that a resource with one job is never absent between the two.
-      if (after !== null) add(after.resource, after.status)
-      if (before !== null) add(before.resource, before.status, -1)
+      if (after !== null) add(after, after.status)
+      if (before !== null) add(before, before.status, -1)
     },
-    reserve: (resource, limit) => {
-      const places = reserved.get(resource) ?? 0
-      if ((rows.get(resource)?.queued ?? 0) + places >= limit) return false
-      reserved.set(resource, places + 1)
-      return true
+    reserve: (owner, { maxQueued, maxQueuedPerCaller }) => {
+      if ((places.get(owner.resource) ?? 0) >= maxQueued) return "resource"
+      if (maxQueuedPerCaller !== null && (placesOfCaller.get(owner.caller) ?? 0) >= maxQueuedPerCaller) return "caller"
+      place(owner, 1)
+      return null
     },
-    release: (resource) => {
-      const places = (reserved.get(resource) ?? 0) - 1
-      if (places > 0) reserved.set(resource, places)
-      else reserved.delete(resource)
-    },
+    release: (owner) => place(owner, -1),
   }
 }

@@ -462,6 +462,25 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
     )
 
     test(
+      "a caller has its own limit of queued jobs, over all resources",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const limits = { maxQueued: 10, maxQueuedPerCaller: 2 }
+        const create = (caller: string, resource: string) =>
+          Effect.either(store.create(submission({ id: makeId(0), caller, resource }), limits))
+        const made = yield* Effect.all(
+          [create("ada", "a"), create("ada", "b"), create("ada", "a"), create("bob", "a")],
+          { concurrency: "unbounded" },
+        )
+        expect(made.map(({ _tag }) => _tag)).toEqual(["Right", "Right", "Left", "Right"])
+        expect(yield* Effect.flip(made[2])).toMatchObject({ _tag: "QueueFull", scope: "caller", limit: 2 })
+        const [first] = yield* store.queued("a", 1)
+        yield* store.claim(first as JobId, "demo")
+        expect((yield* create("ada", "a"))._tag).toBe("Right")
+      }),
+    )
+
+    test(
       "queued gives callers in turn, and ahead says how many come before",
       Effect.gen(function* () {
         const store = yield* Store
@@ -475,6 +494,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         }
         expect(yield* Effect.forEach(order, store.ahead)).toEqual(order.map((_, n) => n))
         expect(yield* store.ahead(ids[8] as JobId)).toBe(0)
+        const without = new Set(["ada", "caller\u0000 ü%"])
+        expect(yield* store.queued("llm", 9, without)).toEqual([ids[3], ids[5]])
         expect(yield* store.queued("none", 5)).toEqual([])
         expect(yield* store.queued("ll", 5)).toEqual([])
         yield* store.claim(order[0] as JobId, "demo")

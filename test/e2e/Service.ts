@@ -128,11 +128,11 @@ export class Service {
   }
 
   /** The job, once it has ended. */
-  async ended(id: string, seconds = 30): Promise<Json> {
+  async ended(id: string, seconds = 30, headers: Record<string, string> = {}): Promise<Json> {
     let job: Json
     await waitUntil(
       async () => {
-        job = (await this.call("GET", `/jobs/${id}`)).body
+        job = (await this.call("GET", `/jobs/${id}`, undefined, headers)).body
         return ["succeeded", "failed", "cancelled"].includes(job.status)
       },
       () => `the job has not ended: ${JSON.stringify(job)}`,
