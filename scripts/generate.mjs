@@ -1,12 +1,13 @@
 /**
  * Writes the parts of the documents that are made from the program: the settings in README.md,
- * the adapters in docs/llm.md, and docs/errors.md.
+ * the adapters in docs/llm.md, the metrics in docs/metrics.md, and docs/errors.md.
  * It reads `dist`, so build first. With `--check` it writes nothing and names each file that is out of date.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { dispositions } from "../dist/Job/JobError.js"
 import { adapters } from "../dist/Llm/Adapters.js"
 import { network } from "../dist/Llm/Environment.js"
+import { metrics } from "../dist/Metrics.js"
 import { settings } from "../dist/OffloadConfig.js"
 
 const path = (name) => new URL(`../${name}`, import.meta.url)
@@ -53,6 +54,16 @@ const adapterTable = table(
   ]),
 )
 
+const metricTable = table(
+  ["Metric", "Kind", "Labels", "What it means"],
+  Object.entries(metrics).map(([name, { doc, kind, labels }]) => [
+    code(name),
+    kind,
+    labels.map(code).join(", ") || "none",
+    doc,
+  ]),
+)
+
 const errors = `# Errors
 
 This page is generated from \`dispositions\` in \`src/Job/JobError.ts\` by \`npm run generate\`: change it there.
@@ -75,6 +86,7 @@ ${table(
 const files = {
   "README.md": between("README.md", "settings", settingsTable),
   "docs/errors.md": errors,
+  "docs/metrics.md": between("docs/metrics.md", "metrics", metricTable),
   "docs/llm.md": between("docs/llm.md", "adapters", adapterTable),
 }
 

@@ -277,6 +277,12 @@ const operations = HttpApiGroup.make("operations")
       .annotate(OpenApi.Summary, "Whether work is taken on: the store takes writes and no drain has begun"),
   )
   .add(
+    HttpApiEndpoint.get("metrics", "/metrics")
+      .addSuccess(HttpApiSchema.Text({ contentType: "text/plain; version=0.0.4" }))
+      .addError(problem("forbidden"))
+      .annotate(OpenApi.Summary, "Everything that the service counts, in the text format of Prometheus"),
+  )
+  .add(
     HttpApiEndpoint.get("problemPage", "/problems/:slug")
       .setPath(Schema.Struct({ slug: Schema.String }))
       .addSuccess(HttpApiSchema.Text({ contentType: "text/html" }))

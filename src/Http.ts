@@ -16,9 +16,10 @@ import { Caller, identify, nobody } from "./Http/Caller.js"
 import { corsFields, preflight } from "./Http/Cors.js"
 import { EventStreams, jobEvents } from "./Http/Events.js"
 import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
-import { listResources, live, patchResource, problemPage, ready } from "./Http/Operations.js"
+import { listResources, live, metrics, patchResource, problemPage, ready } from "./Http/Operations.js"
 import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
 import * as Server from "./Http/Server.js"
+import { add } from "./Metrics.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 
@@ -50,6 +51,7 @@ const handlers: Readonly<Record<EndpointName, Handler>> = {
   listResources,
   patchResource,
   live,
+  metrics,
   ready,
   problemPage,
 }
@@ -141,10 +143,10 @@ const answer = Effect.gen(function* () {
 
 const app = Effect.gen(function* () {
   const { corsOrigins } = yield* OffloadConfig
+  const request = yield* HttpServerRequest.HttpServerRequest
   const response = yield* answer
-  return corsOrigins.length === 0
-    ? response
-    : HttpServerResponse.setHeaders(response, corsFields(yield* HttpServerRequest.HttpServerRequest, corsOrigins))
+  add("offload_http_requests_total", { method: request.method, status: String(response.status) })
+  return corsOrigins.length === 0 ? response : HttpServerResponse.setHeaders(response, corsFields(request, corsOrigins))
 })
 
 /** Serves at `HOST` and `PORT`. When it is released it drains, then ends open streams, then stops listening. */

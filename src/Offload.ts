@@ -10,13 +10,14 @@
 import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
 import { type Event, type Input, isTerminal, type Job, type JobId, type Metadata, makeId, type Status } from "./Job.js"
 import { Dispatcher } from "./Offload/Dispatcher.js"
-import { logJob } from "./Offload/JobLog.js"
+import { logCancel, logSubmitted } from "./Offload/JobLog.js"
 import { Outcomes } from "./Offload/Outcomes.js"
 import { Permits } from "./Offload/Permits.js"
 import type { Spool, SpoolError } from "./Offload/Spool.js"
 import { Worker } from "./Offload/Worker.js"
 import { OffloadConfig, type Resource } from "./OffloadConfig.js"
 import {
+  type Counts,
   type IdempotencyConflict,
   type JobNotFound,
   type JobNotTerminal,
@@ -124,6 +125,8 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
     /** The job's log after event number `after`, then each new event as it comes; ends when the job has ended. */
     readonly events: (id: JobId, after: number) => Stream.Stream<Event, JobNotFound | StoreError>
     readonly resources: Effect.Effect<ReadonlyArray<ResourceState>, StoreError>
+    /** How many jobs each resource has in each state, also one that is no longer configured. */
+    readonly counts: Effect.Effect<ReadonlyMap<string, Counts>, StoreError>
     /** Changes a resource's permits until the next start, or ends what holds it. */
     readonly change: (
       resource: string,
@@ -224,7 +227,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
                 ),
               )
             if (created) {
-              yield* logJob("job queued", job)
+              yield* logSubmitted(job)
               yield* dispatcher.feed(job.resource)
             }
             return { job, created }
@@ -287,7 +290,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             const job = yield* store.cancel(id)
             yield* dispatcher.interrupt(id)
             if (before.cancelRequestedAt === null && job.cancelRequestedAt !== null) {
-              yield* logJob(job.status === "cancelled" ? "job cancelled" : "job is being cancelled", job)
+              yield* logCancel(job)
             }
           }).pipe(Effect.uninterruptible, Effect.zipRight(get(id)))
 
@@ -326,6 +329,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
               Effect.logInfo("job removed").pipe(Effect.annotateLogs({ module: "Offload", jobId: id })),
             ),
           resources: states,
+          counts: store.counts,
           change: (name, to) =>
             Effect.gen(function* () {
               const { name: resource } = yield* find(name)

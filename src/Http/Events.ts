@@ -7,6 +7,7 @@ import { HttpServerResponse } from "@effect/platform"
 import { Context, Effect, Layer, Schedule, Stream } from "effect"
 import { EventsHeaders } from "../Api.js"
 import { type Event, isTerminal, type Job } from "../Job.js"
+import { set } from "../Metrics.js"
 import { Offload } from "../Offload.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { ownJob } from "./Caller.js"
@@ -38,6 +39,7 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
       const count = (caller: string, change: 1 | -1) =>
         Effect.sync(() => {
           all += change
+          set("offload_event_streams", {}, all)
           const now = (open.get(caller) ?? 0) + change
           if (now > 0) open.set(caller, now)
           else open.delete(caller)

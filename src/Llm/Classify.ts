@@ -21,7 +21,7 @@ const status = (codes: string): string =>
 const words: ReadonlyArray<readonly [ComplaintKind, RegExp]> = [
   [
     "quota",
-    /(?<!check )quota|usage[ _]limit|(?:hour|daily|weekly|monthly|session)[ -]limit reached|limit reached ?(?:\||. ?resets)|hit your (?:\w+ )?limit|credit balance|out of credits?|billing|spend limit/i,
+    /(?<!check )quota|usage[ _]limit|(?:hour|daily|weekly|monthly|session)[ -]limit reached|limit reached ?(?:\||. ?resets)|hit your (?:\w+ )?limit|credit balance|out of credits?|billing|spend limit|upgrade to plus/i,
   ],
   ["concurrency", /concurren(?:t|cy)|too many (?:simultaneous|parallel)|simultaneous requests|parallel requests/i],
   ["rate", new RegExp(`${status("429")}|rate[ _-]?limit|too many requests|resource[ _]exhausted|throttl`, "i")],
@@ -37,7 +37,7 @@ const words: ReadonlyArray<readonly [ComplaintKind, RegExp]> = [
   [
     "overloaded",
     new RegExp(
-      `${status("502|503|504|529")}|overloaded|service unavailable|temporarily unavailable|bad gateway|server busy|at capacity`,
+      `${status("502|503|504|529")}|overloaded|service unavailable|temporarily unavailable|bad gateway|server busy|at capacity|(?:experiencing|due to) high demand`,
       "i",
     ),
   ],

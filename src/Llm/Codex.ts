@@ -8,6 +8,18 @@ import { byFinalEvent } from "./Classify.js"
 import { network } from "./Environment.js"
 import { decoder, number, string } from "./JsonLines.js"
 
+/** `unexpected status 403 Forbidden: …` and `last status: 429 Too Many Requests`: before the provider's own words. */
+const statusIn = /\bstatus:? (\d{3})\b/
+
+const complaint = (message: string): Complaint => {
+  const [, status] = statusIn.exec(message) ?? []
+  return {
+    message,
+    kind: message.startsWith("Missing environment variable") ? "auth" : undefined,
+    status: status === undefined ? undefined : Number(status),
+  }
+}
+
 const makeDecoder = (maxLine: number) => {
   let said = false
   /** An `error` may be a retry that works in the end: it counts only where no turn ends after it. */
@@ -40,9 +52,9 @@ const makeDecoder = (maxLine: number) => {
           end(null),
         ]
       case "turn.failed":
-        return [end({ message: string(line, "error", "message") ?? last?.message ?? "" })]
+        return [end(complaint(string(line, "error", "message") ?? last?.message ?? ""))]
       case "error":
-        last = { message: string(line, "message") ?? "" }
+        last = complaint(string(line, "message") ?? "")
         return []
       default:
         return []

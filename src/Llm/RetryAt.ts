@@ -30,6 +30,26 @@ const epoch = /(?:limit reached\||resets?[ _-]?at["']?[\s:=]{0,3})(\d{10}(?:\d{3
 const iso =
   /(?:try again|resets?|retry)[ _-]?(?:at|after|on)?["']?[\s:="]{0,3}(\d{4}-\d\d-\d\dT[\d:.]{5,20}(?:Z|[+-]\d\d:?\d\d))/i
 
+/** `try again at 12:45 PM`, `resets 3am`: a time of the day, in the time zone of this machine if none is named. */
+const ofTheDay = /(?:try again|resets?)(?: at)? (\d{1,2})(?::(\d\d))? ?([ap])\.?m\b(?! ?\()/i
+
+/** What is a day ahead but for a moment has just passed: the message was a little late. */
+const longestMillis = 23.5 * 3_600_000
+
+/** The next moment at which it is that time. */
+const nextTime = (hour: number, minute: number, now: number): number | undefined => {
+  const at = new Date(now)
+  at.setHours(hour, minute, 0, 0)
+  if (at.getTime() <= now) at.setDate(at.getDate() + 1)
+  return at.getTime() - now > longestMillis ? undefined : at.getTime()
+}
+
+const timeOfDay = (text: string, now: number): number | undefined => {
+  const [found, hour, minute = "0", half = ""] = ofTheDay.exec(text) ?? []
+  if (found === undefined || Number(hour) < 1 || Number(hour) > 12 || Number(minute) > 59) return undefined
+  return nextTime((Number(hour) % 12) + (half.toLowerCase() === "p" ? 12 : 0), Number(minute), now)
+}
+
 /** Milliseconds since the epoch; `undefined` where the text does not tell. */
 export const retryAt = (text: string, now: number): number | undefined => {
   const [, moment] = epoch.exec(text) ?? []
@@ -38,5 +58,5 @@ export const retryAt = (text: string, now: number): number | undefined => {
   if (date !== undefined && !Number.isNaN(Date.parse(date))) return Date.parse(date)
   const start = after.exec(text)
   const millis = start === null ? undefined : duration(text.slice(start.index + start[0].length))
-  return millis === undefined ? undefined : now + millis
+  return millis === undefined ? timeOfDay(text, now) : now + millis
 }

@@ -5,6 +5,7 @@ import { Clock, Effect, Layer, type Scope } from "effect"
 import { BudgetExceeded, type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
 import type { Input } from "../Job.js"
 import { Llm, type LlmRequest } from "../Llm.js"
+import { set } from "../Metrics.js"
 import { OffloadConfig, type Resource } from "../OffloadConfig.js"
 import type { Adapter } from "./Adapter.js"
 import { LlmConfigError, select } from "./Adapters.js"
@@ -37,6 +38,9 @@ const rawBytes = (maxOutputBytes: number) => ({
   all: 32 * maxOutputBytes + 2 ** 25,
 })
 
+/** How many trees there are. */
+let alive = 0
+
 /** The tree of an attempt. Whatever happens to the attempt, it goes on only when the tree is gone. */
 const acquireTree = (
   { containment, graceMillis }: Setup,
@@ -44,17 +48,19 @@ const acquireTree = (
   onEnding: LlmRequest["onEnding"],
 ): Effect.Effect<ProcessTree, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.sync(() =>
-      makeProcessTree({
+    Effect.sync(() => {
+      set("offload_children", {}, ++alive)
+      return makeProcessTree({
         containment,
         graceMillis,
         killStrays: async () => (await killWhere(variable, (value) => value === cookie)).left,
-      }),
-    ),
+      })
+    }),
     (tree) =>
       Effect.flatMap(
         Effect.promise(() => tree.end()),
         ({ ending, gone }) => {
+          set("offload_children", {}, --alive)
           if (ending !== null) onEnding(ending)
           return gone ? Effect.void : Effect.logError("the system did not remove a process that was killed")
         },

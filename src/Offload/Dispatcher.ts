@@ -3,11 +3,10 @@
  * order in which the store queues them, and leaves the rest in the store: a queue of any length costs nothing here.
  */
 import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue } from "effect"
-import { dispositions } from "../Job/JobError.js"
 import type { JobId } from "../Job.js"
 import { OffloadConfig, type Resource } from "../OffloadConfig.js"
 import { Store, type StoreError } from "../Store.js"
-import { logOutcome } from "./JobLog.js"
+import { logExpired } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
 import { rescue, rescueJob } from "./Rescue.js"
@@ -151,7 +150,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         )
 
       const tick = store.advance({ retentionMillis: config.retention }).pipe(
-        Effect.tap(({ expired }) => Effect.forEach(expired, (job) => logOutcome(job, dispositions.Expired.level))),
+        Effect.tap(({ expired }) => Effect.forEach(expired, logExpired)),
         Effect.catchTag("StoreError", (error) =>
           Effect.logWarning("nothing that is due was done: the store is out of reach").pipe(
             Effect.annotateLogs({ module: "Offload", error: error.message }),

@@ -1,10 +1,11 @@
 /**
- * The log lines of a job: one for each change of its state, with the same fields. Never its input, its output or its
- * `stderr`.
+ * What the world is told of a job: for each change of its state one log line, with the same fields, and a count. Never
+ * its input, its output or its `stderr`.
  */
 import { Effect } from "effect"
-import type { Disposition } from "../Job/JobError.js"
-import type { Job } from "../Job.js"
+import { type Disposition, dispositions } from "../Job/JobError.js"
+import { isTerminal, type Job } from "../Job.js"
+import { add, observe } from "../Metrics.js"
 
 /** What every line of a job's life carries. */
 const annotations = (job: Job) => ({
@@ -15,12 +16,45 @@ const annotations = (job: Job) => ({
   status: job.status,
 })
 
-/** A job was saved, began, was cancelled or was removed. */
-export const logJob = (message: string, job: Job): Effect.Effect<void> =>
+const logJob = (message: string, job: Job): Effect.Effect<void> =>
   Effect.logInfo(message).pipe(Effect.annotateLogs(annotations(job)))
 
-/** A job after its attempt, or its time in the queue, has ended. */
+/** A job was saved. */
+export const logSubmitted = (job: Job): Effect.Effect<void> => {
+  add("offload_jobs_submitted_total", { resource: job.resource })
+  return logJob("job queued", job)
+}
+
+/** An attempt of a job began. */
+export const logBegun = (job: Job): Effect.Effect<void> => {
+  if (job.attempt === 1 && job.startedAt !== null) {
+    observe("offload_wait_seconds", { resource: job.resource }, (job.startedAt - job.createdAt) / 1000)
+  }
+  return logJob("job running", job)
+}
+
+/** A cancel was asked for: of a job that waited, or of one that is to be ended. */
+export const logCancel = (job: Job): Effect.Effect<void> => {
+  if (job.status === "cancelled") countEnded(job)
+  return logJob(job.status === "cancelled" ? "job cancelled" : "job is being cancelled", job)
+}
+
+const countEnded = ({ error, resource, status }: Job): void =>
+  add("offload_jobs_ended_total", { resource, status, error: status === "cancelled" ? "" : (error?.tag ?? "") })
+
+const countOutcome = (job: Job): void => {
+  const { resource } = job
+  const last = job.attempts.at(-1)
+  if (last !== undefined && last.outcome !== null && last.finishedAt !== null) {
+    add("offload_attempts_ended_total", { resource, outcome: last.outcome, error: last.cause?.tag ?? "" })
+    observe("offload_service_seconds", { resource }, (last.finishedAt - last.startedAt) / 1000)
+  }
+  if (isTerminal(job.status)) countEnded(job)
+}
+
+/** An attempt of a job has ended. */
 export const logOutcome = (job: Job, level: Disposition["level"]): Effect.Effect<void> => {
+  countOutcome(job)
   const last = job.attempts.at(-1)
   const error = job.status === "cancelled" ? null : job.error
   const message = job.status === "queued" ? "job queued again" : `job ${job.status}`
@@ -40,3 +74,11 @@ const log = {
   Warning: Effect.logWarning,
   Error: Effect.logError,
 } satisfies Record<Disposition["level"], (message: string) => Effect.Effect<void>>
+
+/** A job's time in the queue has ended with its deadline. */
+export const logExpired = (job: Job): Effect.Effect<void> => {
+  countEnded(job)
+  return log[dispositions.Expired.level]("job failed").pipe(
+    Effect.annotateLogs({ ...annotations(job), error: job.error?.tag, detail: job.error?.detail }),
+  )
+}

@@ -8,7 +8,7 @@ import { failedAttempts, type Outcome, refusedAttempts } from "../Job/Transition
 import type { Failure, Job, JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { type JobWithInput, Store, type StoreError } from "../Store.js"
-import { logJob, logOutcome } from "./JobLog.js"
+import { logBegun, logOutcome } from "./JobLog.js"
 import { Spool } from "./Spool.js"
 
 /** How an attempt ended, and the text that is still to be stored with it. */
@@ -53,7 +53,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
 
       const claim: Claim = (job, interruptible, pause = firstPause) =>
         store.claim(job.id, job.adapter).pipe(
-          Effect.tap((claimed) => (claimed === null ? Effect.void : logJob("job running", claimed.job))),
+          Effect.tap((claimed) => (claimed === null ? Effect.void : logBegun(claimed.job))),
           Effect.catchTags({
             JobNotFound: () => Effect.succeed(null),
             StoreError: (error) =>

@@ -2,6 +2,7 @@
 import { Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal } from "../Job.js"
+import { observe } from "../Metrics.js"
 import { JobNotTerminal, type JobWithInput, StaleAttempt, type Store, StoreError } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
 import * as Due from "./Due.js"
@@ -24,14 +25,22 @@ const outputSlice = 250
 export const make = (kv: Kv, description: string): Effect.Effect<Service, StoreError> =>
   Effect.map(Jobs.make(kv), (jobs) => service(jobs, description)).pipe(named("open"))
 
-/** Gives an error of the backend the name of the operation. */
+/** Times an operation, and gives an error of the backend its name. */
 export const named =
   (operation: string) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
-    Effect.catchIf(
-      self,
-      (error): error is Extract<E, KvError> => error instanceof KvError,
-      ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
+    Effect.suspend(() => {
+      // Of the machine and not of Effect's clock: how long the disk takes is no matter of a clock that is under test.
+      const since = performance.now()
+      const took = Effect.sync(() =>
+        observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000),
+      )
+      return Effect.ensuring(self, took)
+    }).pipe(
+      Effect.catchIf(
+        (error): error is Extract<E, KvError> => error instanceof KvError,
+        ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
+      ),
     )
 
 const service = (jobs: Jobs.Jobs, description: string): Service => ({

@@ -157,6 +157,23 @@ describe.each(["claude", "codex", "gemini", "opencode"] as const)("%s", (name) =
   })
 })
 
+describe("codex", () => {
+  it.each([
+    ["unexpected status 403 Forbidden: Country not supported, url: http://127.0.0.1/v1/responses", "LlmAuth"],
+    ["unexpected status 402 Payment Required: pay", "LlmRateLimited quota"],
+    ["exceeded retry limit, last status: 429 Too Many Requests", "LlmRateLimited rate"],
+    ["unexpected status 503 Service Unavailable: unauthorized", "LlmOverloaded"],
+    ["Missing environment variable: `OPENAI_API_KEY`.", "LlmAuth"],
+    ["We’re currently experiencing high demand, which may cause temporary errors.", "LlmOverloaded"],
+    ["Selected model is at capacity. Please try a different model.", "LlmOverloaded"],
+    ["To use Codex with your ChatGPT plan, upgrade to Plus: https://chatgpt.com/explore/plus.", "LlmRateLimited quota"],
+  ])("says %s", (message, expected) => {
+    const line = JSON.stringify({ type: "turn.failed", error: { message } })
+    const { result } = read(adapters.codex, [Buffer.from(line)], { exitCode: 1 })
+    expect("kind" in result ? `${result._tag} ${result.kind}` : result._tag).toBe(expected)
+  })
+})
+
 describe("command lines that write plain text", () => {
   it("succeed with their exit code", () => {
     for (const name of ["ollama", "llm", "aichat"] as const) {
@@ -230,6 +247,20 @@ describe("the words of a complaint", () => {
     ["resets 2pm (Asia/Shanghai)", undefined],
   ])("%s", (text, millis) => {
     expect(retryAt(text, now)).toBe(millis === undefined ? undefined : now + millis)
+  })
+
+  it.each([
+    ["or try again at 12:45 PM.", 12, 45],
+    ["5-hour limit reached ∙ resets 3am", 3, 0],
+    ["resets at 12 am", 0, 0],
+  ])("%s, on the clock of this machine", (text, hour, minute) => {
+    const noon = new Date(2026, 5, 1, 12, 0, 0)
+    const at = new Date(retryAt(text, noon.getTime()) ?? 0)
+    expect([at.getHours(), at.getMinutes()]).toEqual([hour, minute])
+    expect(at.getTime() - noon.getTime()).toBeGreaterThan(0)
+    expect(at.getTime() - noon.getTime()).toBeLessThan(86_400_000)
+    // Just after that time it is not meant for tomorrow.
+    expect(retryAt(text, at.getTime() + 1000)).toBe(undefined)
   })
 })
 

@@ -1,8 +1,27 @@
-import { monitorEventLoopDelay } from "node:perf_hooks"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Schedule } from "effect"
 import { Offload } from "../../src/Offload.js"
 import { service, submit, untilStatus } from "./harness.js"
+
+/**
+ * How long the event loop was kept from a timer of 5 ms, each time, in ascending order. In processor time, which is
+ * what this process spends: on a busy machine the clock tells of others too.
+ */
+const watchTurns = () => {
+  const delays: Array<number> = []
+  let last = process.cpuUsage()
+  const timer = setInterval(() => {
+    const { system, user } = process.cpuUsage(last)
+    last = process.cpuUsage()
+    delays.push((system + user) / 1000)
+  }, 5)
+  return {
+    end: () => {
+      clearInterval(timer)
+      return delays.sort((a, b) => a - b)
+    },
+  }
+}
 
 describe("dispatch", () => {
   it.live("runs the jobs of one caller in their order", () => {
@@ -86,16 +105,16 @@ describe("dispatch", () => {
         yield* Effect.forEach(Array.from({ length: 10_000 }), () => submit("wait"), { concurrency: 100 })
         const queued = Effect.map(offload.resources, ([llm]) => llm?.queued ?? 0)
         const before = yield* queued
-        const delay = monitorEventLoopDelay({ resolution: 5 })
-        delay.enable()
-        // 200 finish while at least 9,000 wait.
+        const turns = watchTurns()
+        // 500 finish while at least 8,500 wait.
         yield* queued.pipe(
-          Effect.filterOrFail((now) => now <= before - 200),
+          Effect.filterOrFail((now) => now <= before - 500),
           Effect.retry(Schedule.intersect(Schedule.spaced(10), Schedule.recurs(2000))),
         )
-        delay.disable()
-        expect(yield* queued).toBeGreaterThan(9000)
-        expect(delay.percentile(99) / 1e6).toBeLessThan(50)
+        const delays = turns.end()
+        expect(yield* queued).toBeGreaterThan(8500)
+        expect(delays.length).toBeGreaterThan(50)
+        expect(delays[Math.floor(delays.length * 0.99)]).toBeLessThan(50)
       }).pipe(Effect.provide(service(() => Effect.as(Effect.sleep(5), {}), { drain: 0 }))),
     60_000,
   )
