@@ -66,7 +66,7 @@ export default {
       comment: "Only main.ts chooses backends; all others speak to the contract, so that any layer can be put in.",
       severity: "error",
       from: { path: "^src/", pathNot: "^src/main\\.ts$" },
-      to: { path: "^src/(Store/(Memory|Lmdb)|Llm/Subprocess)\\.ts$" },
+      to: { path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess)\\.ts$" },
     },
     {
       name: "contract-only",

@@ -110,10 +110,37 @@ export const settings = {
     schema: listOf(Schema.String.pipe(Schema.pattern(/^https?:\/\/[^/\s]+$/))),
   }),
   data: setting("OFFLOAD_DATA", {
-    doc: "The folder of the embedded store. One service at a time can use it.",
+    doc: "The folder of the embedded store, and of outcomes that no store took. One service at a time can use it.",
     takes: "a path; it is made, readable to its owner alone, if it does not exist",
     default: ".offload",
     schema: Schema.NonEmptyString,
+  }),
+  redisUrl: setting("REDIS_URL", {
+    doc: "The Redis that keeps the jobs, in place of the embedded store. See `docs/redis.md`.",
+    takes:
+      "`redis://…`, `rediss://…`, `redis+cluster://a:6379,b:6379`, `redis+sentinel://a:26379,b:26379/name`, or nothing",
+    default: "",
+    schema: Schema.transform(
+      Schema.String.pipe(Schema.pattern(/^$|^rediss?(\+(cluster|sentinel))?:\/\/\S+$/)),
+      Schema.Redacted(Schema.String),
+      {
+        strict: true,
+        decode: (url) => url,
+        encode: (url) => url,
+      },
+    ),
+  }),
+  redisPrefix: setting("OFFLOAD_REDIS_PREFIX", {
+    doc: "What each key in Redis begins with. One service at a time can use it.",
+    takes: "a text with a hash tag, such as `{offload}:`, so that all keys are in one slot of a cluster",
+    default: "{offload}:",
+    schema: Schema.String.pipe(Schema.pattern(/^[^{}]*\{[^{}]+\}[^{}]*$/)),
+  }),
+  redisEviction: setting("OFFLOAD_REDIS_EVICTION", {
+    doc: "Whether a Redis may be used whose `maxmemory-policy` throws keys away, and jobs with them.",
+    takes: "`refuse` or `allow`",
+    default: "refuse",
+    schema: Schema.Literal("refuse", "allow"),
   }),
   llm: setting("OFFLOAD_LLM", {
     doc: "What runs the jobs of the resource `llm`. `auto`: `command` where `OFFLOAD_LLM_COMMAND` is set, else the first of `claude`, `codex`, `gemini`, `opencode`, `llm`, `aichat` on PATH, else `demo`.",

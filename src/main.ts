@@ -1,7 +1,7 @@
 /** The service: chooses the layers, launches them, and is the only place that runs anything. */
 import { join } from "node:path"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Console, Effect, Layer, Logger, LogLevel } from "effect"
+import { Cause, Console, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import * as Subprocess from "./Llm/Subprocess.js"
@@ -9,11 +9,17 @@ import { Spool } from "./Offload/Spool.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 import * as Lmdb from "./Store/Lmdb.js"
+import * as Redis from "./Store/Redis.js"
 
 const StoreLayer = Layer.unwrapEffect(
-  Effect.map(OffloadConfig, ({ data }) =>
-    Layer.merge(Lmdb.layer({ path: join(data, "store") }), Spool.layer(join(data, "spool"))),
-  ),
+  Effect.map(OffloadConfig, ({ data, redisEviction, redisPrefix, redisUrl }) => {
+    const url = Redacted.value(redisUrl)
+    const store =
+      url === ""
+        ? Lmdb.layer({ path: join(data, "store") })
+        : Redis.layer({ url, prefix: redisPrefix, allowEviction: redisEviction === "allow" })
+    return Layer.merge(store, Spool.layer(join(data, "spool")))
+  }),
 )
 
 const LoggerLayer = Layer.unwrapEffect(

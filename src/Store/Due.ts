@@ -9,7 +9,7 @@ import * as Key from "./Key.js"
 import { type Entry, type KvError, reading, remove } from "./Kv.js"
 
 /** What became of one timer. */
-type Done = { readonly ready: Job } | { readonly expired: Job } | "removed" | "nothing"
+export type Done = { readonly ready: Job } | { readonly expired: Job } | "removed" | "nothing"
 
 /** How many timers are done at once: enough to fill a commit, few enough to leave the event loop to others. */
 const concurrency = 50
@@ -29,16 +29,20 @@ export const advance = (
     ].slice(0, limit)
     if (due.length === 0) return { ready: [], expired: [], removed: 0 }
     const done = yield* Effect.forEach(due, (timer) => Effect.either(end(jobs, timer)), { concurrency })
-    const failed = done.find(Either.isLeft)
-    // What was done must be told; the rest is still due at the next call.
-    if (failed !== undefined && done.every(Either.isLeft)) return yield* failed.left
-    const all = done.filter(Either.isRight).map(({ right }) => right)
-    return {
-      ready: all.flatMap((each) => (typeof each === "object" && "ready" in each ? [each.ready] : [])),
-      expired: all.flatMap((each) => (typeof each === "object" && "expired" in each ? [each.expired] : [])),
-      removed: all.filter((each) => each === "removed").length,
-    }
+    return yield* summary(done)
   })
+
+/** What was done must be told, and the rest is still due at the next call: fails only where nothing was done. */
+export const summary = (done: ReadonlyArray<Either.Either<Done, KvError>>): Either.Either<Advanced, KvError> => {
+  const failed = done.find(Either.isLeft)
+  if (failed !== undefined && done.every(Either.isLeft)) return Either.left(failed.left)
+  const all = done.filter(Either.isRight).map(({ right }) => right)
+  return Either.right({
+    ready: all.flatMap((each) => (typeof each === "object" && "ready" in each ? [each.ready] : [])),
+    expired: all.flatMap((each) => (typeof each === "object" && "expired" in each ? [each.expired] : [])),
+    removed: all.filter((each) => each === "removed").length,
+  })
+}
 
 type Kind = "deadline" | "backoff" | "retention"
 

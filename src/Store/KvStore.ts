@@ -2,14 +2,14 @@
 import { Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal } from "../Job.js"
-import { observe } from "../Metrics.js"
-import { JobNotTerminal, type JobWithInput, StaleAttempt, type Store, StoreError } from "../Store.js"
+import { JobNotTerminal, type JobWithInput, StaleAttempt, type Store, type StoreError } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
 import * as Due from "./Due.js"
 import * as Jobs from "./Jobs.js"
 import * as Key from "./Key.js"
 import { type Kv, KvError, put, reading } from "./Kv.js"
 import * as Listing from "./Listing.js"
+import { failing, named } from "./Named.js"
 import * as Queue from "./Queue.js"
 import * as Record from "./Record.js"
 import * as Submission from "./Submission.js"
@@ -24,24 +24,6 @@ const outputSlice = 250
 /** A store over a backend, which it reads once. */
 export const make = (kv: Kv, description: string): Effect.Effect<Service, StoreError> =>
   Effect.map(Jobs.make(kv), (jobs) => service(jobs, description)).pipe(named("open"))
-
-/** Times an operation, and gives an error of the backend its name. */
-export const named =
-  (operation: string) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
-    Effect.suspend(() => {
-      // Of the machine and not of Effect's clock: how long the disk takes is no matter of a clock that is under test.
-      const since = performance.now()
-      const took = Effect.sync(() =>
-        observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000),
-      )
-      return Effect.ensuring(self, took)
-    }).pipe(
-      Effect.catchIf(
-        (error): error is Extract<E, KvError> => error instanceof KvError,
-        ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
-      ),
-    )
 
 const service = (jobs: Jobs.Jobs, description: string): Service => ({
   description,
@@ -138,7 +120,7 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
         resume(error instanceof KvError ? Effect.fail(error) : Effect.die(error))
       }
       return Effect.void
-    }).pipe(named("awaitEvent")),
+    }).pipe(failing("awaitEvent")),
 
   output: (id) =>
     Effect.gen(function* () {

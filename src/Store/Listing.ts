@@ -74,10 +74,10 @@ function* places(
   }
 }
 
-const encodeCursor = (sequence: number): string => Buffer.from(String(sequence)).toString("base64url")
+export const encodeCursor = (sequence: number): string => Buffer.from(String(sequence)).toString("base64url")
 
 /** The sequence to continue below. A cursor that was not made here is as no cursor. */
-const decodeCursor = (cursor: string | undefined): number => {
+export const decodeCursor = (cursor: string | undefined): number => {
   const text = Buffer.from(cursor ?? "", "base64url").toString()
   return /^[0-9]{1,16}$/.test(text) ? Number(text) : Number.MAX_SAFE_INTEGER
 }

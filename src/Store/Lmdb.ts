@@ -9,6 +9,7 @@ import * as Folder from "./Lmdb/Folder.js"
 import * as GroupCommit from "./Lmdb/GroupCommit.js"
 import * as Owner from "./Lmdb/Owner.js"
 import { type Strings, unavailable } from "./Lmdb/Write.js"
+import { named } from "./Named.js"
 
 export { StoreLocked } from "./Lmdb/Owner.js"
 
@@ -38,7 +39,7 @@ export const layer = (options: { readonly path: string }): Layer.Layer<Store, Ow
         ({ close }) => Effect.sync(close),
       )
       return yield* KvStore.make(makeKv(databases, group, path), `lmdb (${path})`)
-    }).pipe(KvStore.named("open")),
+    }).pipe(named("open")),
   )
 
 type Databases = { readonly [table in Table]: Strings }

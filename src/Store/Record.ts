@@ -92,21 +92,24 @@ export const erase = (job: Job): Array<Op> => [
   ...indices(job).map(({ key, table }) => remove(table, key)),
 ]
 
-const writeEvent = (id: JobId, event: Event): Op => put("events", Key.key(id, event.event), JSON.stringify(event))
+/** The newest event of a job that has just changed its state, as JSON. */
+export const statusEvent = (job: Job, at: number): string => {
+  const { attempt, error, events, status } = job
+  const event: Event = { type: "status", event: events, at, status, attempt, error }
+  return JSON.stringify(event)
+}
 
-/** The newest event of a job that has just changed its state. */
+/** An event of a job's output, as JSON. */
+export const outputEvent = ({ attempt }: Job, event: number, at: number, text: string): string => {
+  const output: Event = { type: "output", event, at, attempt, text }
+  return JSON.stringify(output)
+}
+
 export const writeStatus = (job: Job, at: number): Op =>
-  writeEvent(job.id, {
-    type: "status",
-    event: job.events,
-    at,
-    status: job.status,
-    attempt: job.attempt,
-    error: job.error,
-  })
+  put("events", Key.key(job.id, job.events), statusEvent(job, at))
 
 export const writeOutput = (job: Job, event: number, at: number, text: string): Op =>
-  writeEvent(job.id, { type: "output", event, at, attempt: job.attempt, text })
+  put("events", Key.key(job.id, event), outputEvent(job, event, at, text))
 
 /** The key of `FirstUse`. A digest, because the parts may be longer than a key may be. */
 export const idempotencyKey = (caller: string, key: string): string =>

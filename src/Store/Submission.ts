@@ -9,7 +9,8 @@ import { type KvError, type Op, put } from "./Kv.js"
 import * as Record from "./Record.js"
 import type { Limits } from "./Tally.js"
 
-const idempotencyMillis = 24 * 60 * 60 * 1000
+/** How long the first use of a key counts. */
+export const idempotencyMillis = 24 * 60 * 60 * 1000
 
 interface Submitted {
   readonly job: Job

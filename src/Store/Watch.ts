@@ -6,6 +6,8 @@ export interface Watch {
   readonly add: (id: JobId, after: number, callback: () => void) => () => void
   /** The job has this many events now; `null`: it is no more. */
   readonly notify: (id: JobId, events: number | null) => void
+  /** Something may have happened to any job. */
+  readonly notifyAll: () => void
   /** How many jobs are waited for. */
   readonly size: () => number
 }
@@ -17,6 +19,18 @@ interface Watcher {
 
 export const make = (): Watch => {
   const watched = new Map<JobId, Set<Watcher>>()
+
+  const wake = (id: JobId, isWoken: (watcher: Watcher) => boolean): void => {
+    const watchers = watched.get(id)
+    if (watchers === undefined) return
+    for (const watcher of watchers) {
+      if (!isWoken(watcher)) continue
+      watchers.delete(watcher)
+      watcher.callback()
+    }
+    if (watchers.size === 0) watched.delete(id)
+  }
+
   return {
     size: () => watched.size,
     add: (id, after, callback) => {
@@ -28,15 +42,9 @@ export const make = (): Watch => {
         if (watchers.size === 0 && watched.get(id) === watchers) watched.delete(id)
       }
     },
-    notify: (id, events) => {
-      const watchers = watched.get(id)
-      if (watchers === undefined) return
-      for (const watcher of watchers) {
-        if (events !== null && events <= watcher.after) continue
-        watchers.delete(watcher)
-        watcher.callback()
-      }
-      if (watchers.size === 0) watched.delete(id)
+    notify: (id, events) => wake(id, ({ after }) => events === null || events > after),
+    notifyAll: () => {
+      for (const id of [...watched.keys()]) wake(id, () => true)
     },
   }
 }

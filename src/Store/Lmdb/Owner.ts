@@ -2,10 +2,10 @@
  * One process at a time owns a folder. lmdb itself lets several processes write, so the owner's name stands in a
  * record, taken by compare-and-set and checked by each commit: whoever lost the folder cannot write to it any more.
  */
-import { readFileSync, readlinkSync } from "node:fs"
-import { Clock, Effect, Either, Option, Schedule, Schema } from "effect"
+import { Clock, Effect, Either, Schedule, Schema } from "effect"
 import type { KvError } from "../Kv.js"
 import { reading } from "../Kv.js"
+import { decodeProcess, isAlive, ownProcess, type Process } from "../Process.js"
 import { type Condition, type Strings, unavailable, writeWhen } from "./Write.js"
 
 /** Another process uses the folder. */
@@ -17,18 +17,6 @@ export class StoreLocked extends Schema.TaggedError<StoreLocked>()("StoreLocked"
     return `The folder '${this.path}' is in use by process ${this.pid}. Stop that process, or set OFFLOAD_DATA to another folder.`
   }
 }
-
-/** Which process it is, even after its number was given to another. What the system does not tell is `null`. */
-const Process = Schema.Struct({
-  pid: Schema.Number,
-  /** When it started, in clock ticks since the boot. */
-  startedTicks: Schema.NullOr(Schema.String),
-  bootId: Schema.NullOr(Schema.String),
-  pidNamespace: Schema.NullOr(Schema.String),
-})
-type Process = typeof Process.Type
-
-const decodeProcess = Schema.decodeUnknownEither(Schema.parseJson(Process))
 
 /** How often an owner shows that it lives, to processes that cannot see it. */
 const beatMillis = 5000
@@ -126,38 +114,3 @@ const guarded = <A>(read: () => A): A => {
     throw unavailable("the folder cannot be read", cause)
   }
 }
-
-/** `null`: it cannot be seen from here. */
-const isAlive = (owner: Process, own: Process): boolean | null => {
-  if (owner.bootId !== own.bootId) return false
-  if (owner.pidNamespace !== own.pidNamespace) return null
-  const ticks = startedTicks(owner.pid)
-  if (own.startedTicks !== null) return ticks !== null && ticks === owner.startedTicks
-  return answersSignal(owner.pid)
-}
-
-const ownProcess = (): Process => ({
-  pid: process.pid,
-  startedTicks: startedTicks(process.pid),
-  bootId: orNull(() => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()),
-  pidNamespace: orNull(() => readlinkSync("/proc/self/ns/pid")),
-})
-
-/** `null`: there is no such process, or it is a zombie, or the system has no /proc. */
-const startedTicks = (pid: number): string | null => {
-  const stat = orNull(() => readFileSync(`/proc/${pid}/stat`, "utf8"))
-  // The second field is the command in brackets, which may hold anything; the third is the state.
-  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ") ?? []
-  return fields[0] === "Z" || fields[0] === "X" ? null : (fields[19] ?? null)
-}
-
-const answersSignal = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM"
-  }
-}
-
-/** For /proc, where a failure says that something is not there. */
-const orNull = (read: () => string): string | null => Option.getOrNull(Option.liftThrowable(read)())

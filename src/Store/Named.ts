@@ -1,0 +1,28 @@
+/** What every operation of a store has beside what it does: its name in errors, and its time. */
+import { Effect } from "effect"
+import { observe } from "../Metrics.js"
+import { StoreError } from "../Store.js"
+import { KvError } from "./Kv.js"
+
+/** Gives an error of the backend the name of the operation. */
+export const failing =
+  (operation: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
+    Effect.catchIf(
+      self,
+      (error): error is Extract<E, KvError> => error instanceof KvError,
+      ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
+    )
+
+/** The same, and times it. */
+export const named =
+  (operation: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
+    Effect.suspend(() => {
+      // Of the machine and not of Effect's clock: how long the disk takes is no matter of a clock that is under test.
+      const since = performance.now()
+      const took = Effect.sync(() =>
+        observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000),
+      )
+      return Effect.ensuring(self, took)
+    }).pipe(failing(operation))

@@ -1,0 +1,199 @@
+/**
+ * Jobs in Redis: each change is one script, applied only to the record that it was decided on. `Redis/Keys.ts` says
+ * what stands there.
+ */
+import { Effect, Either, Layer, type Scope } from "effect"
+import * as Transition from "../Job/Transition.js"
+import { isTerminal, type JobId } from "../Job.js"
+import { JobNotTerminal, type JobWithInput, StaleAttempt, Store, type StoreError } from "../Store.js"
+import { jobIds } from "./Jobs.js"
+import { KvError, reading } from "./Kv.js"
+import { failing, named } from "./Named.js"
+import * as Record from "./Record.js"
+import * as Connection from "./Redis/Connection.js"
+import * as Create from "./Redis/Create.js"
+import * as Due from "./Redis/Due.js"
+import { check } from "./Redis/Health.js"
+import * as Jobs from "./Redis/Jobs.js"
+import * as Keys from "./Redis/Keys.js"
+import * as Lease from "./Redis/Lease.js"
+import * as Listing from "./Redis/Listing.js"
+import { keep, move } from "./Redis/Plan.js"
+import * as Queue from "./Redis/Queue.js"
+import * as Watch from "./Watch.js"
+
+export interface Options {
+  /** As `Connection.parse` takes it. */
+  readonly url: string
+  /** Before every key; has a hash tag, so that all keys are in one slot of a cluster. Default: `{offload}:`. */
+  readonly prefix?: string
+  /** Whether a Redis may be used that throws keys away when its memory is full. Default: no. */
+  readonly allowEviction?: boolean
+  /** Whether other processes may use the same jobs; else the store is refused while another one has it. Default: no. */
+  readonly shared?: boolean
+}
+
+const maxAhead = 10_000
+const defaultLimit = 1000
+
+/** Without a message for so long, those who wait look for themselves. */
+const watchMillis = 5000
+
+const open = ({ allowEviction = false, prefix = "{offload}:", shared = false, url }: Options) =>
+  Effect.gen(function* () {
+    const address = Connection.parse(url)
+    if (address === null) {
+      return yield* new KvError({ reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
+    }
+    const client = yield* Connection.open(() => address.make({ commandTimeout: Connection.commandMillis }))
+    yield* check(client, { allowEviction })
+    const keys = Keys.make(prefix)
+    const lease = shared ? { check: Effect.void } : yield* Lease.acquire(client, keys)
+    const watch = yield* listen(() => address.make({ autoResubscribe: true }), keys)
+    return service(Jobs.make(client, keys, lease), watch, `redis (${address.name})`)
+  })
+
+/** Wakes those who wait for events, of this process and of others. */
+const listen = (make: () => Connection.Client, keys: Keys.Keys): Effect.Effect<Watch.Watch, KvError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const watch = Watch.make()
+    const isJobId = (id: string | undefined): id is JobId => jobIds([id ?? ""]).length === 1
+    const subscriber = yield* Connection.open(make)
+    subscriber.on("message", (_: string, message: string) => {
+      const [id, events] = message.split(" ")
+      if (isJobId(id)) watch.notify(id, events === undefined ? null : Number(events))
+    })
+    // What was said while it was away is not said again.
+    subscriber.on("ready", watch.notifyAll)
+    yield* Connection.command(() => subscriber.subscribe(keys.channel))
+    yield* Effect.acquireRelease(
+      Effect.sync(() => setInterval(watch.notifyAll, watchMillis).unref()),
+      (timer) => Effect.sync(() => clearInterval(timer)),
+    )
+    return watch
+  })
+
+const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Store["Type"] => {
+  const { client, keys } = jobs
+  return {
+    description,
+
+    create: (job, { maxQueued, maxQueuedPerCaller = null }) =>
+      Create.create(jobs, job, { maxQueued, maxQueuedPerCaller }).pipe(named("create")),
+
+    get: (id) => jobs.read(id).pipe(named("get")),
+
+    getWithInput: (id) => jobs.readWithInput(id).pipe(named("getWithInput")),
+
+    list: (query) => Listing.list(jobs, query).pipe(named("list")),
+
+    counts: Listing.counts(client, keys).pipe(named("counts")),
+
+    queued: (resource, limit, skip) =>
+      jobs.lease.check.pipe(
+        Effect.zipRight(Queue.first(client, keys, resource, limit, skip)),
+        Effect.map(jobIds),
+        named("queued"),
+      ),
+
+    ahead: (id) =>
+      Effect.flatMap(jobs.read(id), (job) =>
+        Record.isReady(job) ? Queue.ahead(client, keys, job, maxAhead) : Effect.succeed(null),
+      ).pipe(named("ahead")),
+
+    running: Effect.flatMap(
+      Connection.command(() => client.smembers(keys.running)),
+      (ids) => jobs.readAll(jobIds(ids)),
+    ).pipe(named("running")),
+
+    claim: (id, adapter) =>
+      Effect.flatMap(jobs.readWithInput(id), ({ input }) =>
+        jobs.change(id, (job, now): Either.Either<Jobs.Plan<JobWithInput | null>> => {
+          const claimed = Transition.claim(job, adapter, now)
+          return Either.right(claimed === null ? keep(null) : move(job, claimed, now, { job: claimed, input }))
+        }),
+      ).pipe(named("claim")),
+
+    append: (id, attempt, text) =>
+      jobs
+        .change(id, (job, now): Either.Either<Jobs.Plan<void>, StaleAttempt> => {
+          if (!Transition.isLive(job, attempt)) return Either.left(new StaleAttempt({ id, attempt }))
+          return Either.right(
+            text === "" ? keep(undefined) : move(job, { ...job, events: job.events + 1 }, now, undefined, text),
+          )
+        })
+        .pipe(named("append")),
+
+    settle: (id, attempt, outcome, text) =>
+      jobs
+        .change(id, (job, now) => {
+          const events = text === "" ? job.events : job.events + 1
+          const settled = Transition.settle({ ...job, events }, attempt, outcome, now)
+          return settled === null
+            ? Either.left(new StaleAttempt({ id, attempt }))
+            : Either.right(move(job, settled, now, settled, text))
+        })
+        .pipe(named("settle")),
+
+    cancel: (id) =>
+      jobs
+        .change(id, (job, now) => {
+          const cancelled = Transition.cancel(job, now)
+          return Either.right(
+            cancelled === null || cancelled === job ? keep(job) : move(job, cancelled, now, cancelled),
+          )
+        })
+        .pipe(named("cancel")),
+
+    remove: (id) =>
+      jobs.remove(id, (job) => (isTerminal(job.status) ? null : new JobNotTerminal({ id }))).pipe(named("remove")),
+
+    events: (id, after, limit = defaultLimit) =>
+      Effect.gen(function* () {
+        const entries = yield* Connection.command(() =>
+          client.xrange(keys.log(id), `${after + 1}-0`, "+", "COUNT", limit),
+        )
+        // Read after the log: it may have more events than were found, and never less.
+        const job = yield* jobs.read(id)
+        return { job, events: yield* decode(id, entries) }
+      }).pipe(named("events")),
+
+    awaitEvent: (id, after) => {
+      const look = Effect.map(jobs.find(id), (stored) => stored === null || stored.job.events > after)
+      const woken = Effect.async<void>((resume) => Effect.sync(watch.add(id, after, () => resume(Effect.void))))
+      // Looks again when it is woken, and once after it has begun to watch: an event may come between the two.
+      const wait: Effect.Effect<void, KvError> = Effect.flatMap(look, (is) =>
+        is ? Effect.void : Effect.zipRight(Effect.raceFirst(woken, soon(look)), wait),
+      )
+      return wait.pipe(failing("awaitEvent"))
+    },
+
+    output: (id) =>
+      Effect.gen(function* () {
+        const { outputFrom } = yield* jobs.read(id)
+        const entries = yield* Connection.command(() => client.xrange(keys.log(id), `${outputFrom}-0`, "+"))
+        const events = yield* decode(id, entries)
+        return events.map((event) => (event.type === "output" ? event.text : "")).join("")
+      }).pipe(named("output")),
+
+    advance: ({ limit = defaultLimit, retentionMillis }) =>
+      Due.advance(jobs, { limit, retentionMillis }).pipe(named("advance")),
+
+    ping: jobs.lease.check.pipe(
+      Effect.zipRight(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))),
+      Effect.asVoid,
+      named("ping"),
+    ),
+  }
+}
+
+/** Ends when it has come about by the time that a watch has begun; else never. */
+const soon = (look: Effect.Effect<boolean, KvError>): Effect.Effect<void, KvError> =>
+  Effect.flatMap(look, (is) => (is ? Effect.void : Effect.never))
+
+const decode = (id: JobId, entries: ReadonlyArray<[id: string, fields: ReadonlyArray<string>]>) =>
+  reading(() => entries.map(([, fields]) => Record.decodeEvent(id, fields[1] ?? "")))
+
+/** Fails to build where the Redis cannot be reached, or cannot be trusted with jobs. */
+export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
+  Layer.scoped(Store, open(options).pipe(named("open")))

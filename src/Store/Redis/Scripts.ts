@@ -1,0 +1,147 @@
+/**
+ * The scripts: each one change of the store, whole or not at all. What a job becomes is decided by
+ * `Job/Transition.ts` alone; a script applies it if the record is still the one that was read, which fences every
+ * write, that of a stale attempt too.
+ */
+import { createHash } from "node:crypto"
+
+export interface Script {
+  readonly lua: string
+  readonly sha: string
+}
+
+const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
+
+/** Adds to a field of a hash, which goes away at zero. */
+const count = `
+local function count(key, field, change)
+  if redis.call('HINCRBY', key, field, change) <= 0 then redis.call('HDEL', key, field) end
+end`
+
+/** Brings a caller's place in \`heads\` up to date with its ready jobs. */
+const head = `
+local function head(ready, heads, caller)
+  local first = redis.call('ZRANGE', ready, 0, 0, 'WITHSCORES')
+  if first[2] then redis.call('ZADD', heads, first[2], caller) else redis.call('ZREM', heads, caller) end
+end`
+
+/**
+ * Saves a job.
+ *
+ * KEYS: idempotency, job, log, counts, queued, index, ready, heads, due:deadline, sequence
+ * ARGV: id, the record before and after its sequence, input, event, field of \`counts\`, caller, limit of the resource,
+ * limit of the caller or '', deadline or '', channel, whether there is an idempotency key, prefix of job keys,
+ * fingerprint, now, milliseconds that a first use counts
+ * Reply: {'created', sequence} | {'used', id, fingerprint} | {'exists'} | {'full', 'resource' | 'caller'}
+ */
+export const create = script(`${count}${head}
+local id, caller, now = ARGV[1], ARGV[7], tonumber(ARGV[15])
+if ARGV[12] == '1' then
+  local use = redis.call('HMGET', KEYS[1], 'id', 'fingerprint', 'at')
+  if use[1] and now - tonumber(use[3]) < tonumber(ARGV[16]) and redis.call('EXISTS', ARGV[13] .. use[1]) == 1 then
+    return {'used', use[1], use[2]}
+  end
+end
+if redis.call('EXISTS', KEYS[2]) == 1 then return {'exists'} end
+if tonumber(redis.call('HGET', KEYS[4], ARGV[6]) or 0) >= tonumber(ARGV[8]) then return {'full', 'resource'} end
+if ARGV[9] ~= '' and tonumber(redis.call('HGET', KEYS[5], caller) or 0) >= tonumber(ARGV[9]) then
+  return {'full', 'caller'}
+end
+local sequence = redis.call('INCR', KEYS[10])
+redis.call('HSET', KEYS[2], 'job', ARGV[2] .. string.format('%d', sequence) .. ARGV[3], 'input', ARGV[4], 'v', 1)
+redis.call('XADD', KEYS[3], '1-0', 'event', ARGV[5])
+count(KEYS[4], ARGV[6], 1)
+count(KEYS[5], caller, 1)
+redis.call('ZADD', KEYS[6], sequence, id)
+redis.call('ZADD', KEYS[7], sequence, id)
+head(KEYS[7], KEYS[8], caller)
+if ARGV[10] ~= '' then redis.call('ZADD', KEYS[9], ARGV[10], id) end
+if ARGV[12] == '1' then
+  redis.call('HSET', KEYS[1], 'id', id, 'fingerprint', ARGV[14], 'at', ARGV[15])
+  redis.call('PEXPIRE', KEYS[1], ARGV[16])
+end
+redis.call('PUBLISH', ARGV[11], id .. ' 1')
+return {'created', sequence}`)
+
+/**
+ * Makes a record into the next one.
+ *
+ * KEYS: job, log, counts, queued, index before, index after, ready, heads, running, due:backoff, due:deadline,
+ * due:retention
+ * ARGV: id, version that was read, record, sequence, caller, field of \`counts\` before, after, change of \`queued\`,
+ * '1' if it is ready, '1' if it is running, times of the three due sets or '', channel, then number and text of
+ * each new event
+ * Reply: 1, or 0 where the record has changed since, or is no more
+ */
+export const change = script(`${count}${head}
+local id = ARGV[1]
+if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'job', ARGV[3])
+redis.call('HINCRBY', KEYS[1], 'v', 1)
+if ARGV[6] ~= ARGV[7] then
+  redis.call('ZREM', KEYS[5], id)
+  redis.call('ZADD', KEYS[6], ARGV[4], id)
+  count(KEYS[3], ARGV[7], 1)
+  count(KEYS[3], ARGV[6], -1)
+end
+if ARGV[8] ~= '0' then count(KEYS[4], ARGV[5], ARGV[8]) end
+if ARGV[9] == '1' then redis.call('ZADD', KEYS[7], ARGV[4], id) else redis.call('ZREM', KEYS[7], id) end
+head(KEYS[7], KEYS[8], ARGV[5])
+if ARGV[10] == '1' then redis.call('SADD', KEYS[9], id) else redis.call('SREM', KEYS[9], id) end
+for due = 0, 2 do
+  local at = ARGV[11 + due]
+  if at ~= '' then redis.call('ZADD', KEYS[10 + due], at, id) else redis.call('ZREM', KEYS[10 + due], id) end
+end
+for at = 15, #ARGV, 2 do
+  redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'event', ARGV[at + 1])
+  redis.call('PUBLISH', ARGV[14], id .. ' ' .. ARGV[at])
+end
+return 1`)
+
+/**
+ * Removes a job that has ended, and all that belongs to it.
+ *
+ * KEYS: job, log, counts, index, due:retention, idempotency
+ * ARGV: id, version that was read, field of \`counts\`, channel, whether it has an idempotency key
+ * Reply: 1, or 0 where the record has changed since, or is no more
+ */
+export const remove = script(`${count}
+local id = ARGV[1]
+if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+count(KEYS[3], ARGV[3], -1)
+redis.call('ZREM', KEYS[4], id)
+redis.call('ZREM', KEYS[5], id)
+if ARGV[5] == '1' and redis.call('HGET', KEYS[6], 'id') == id then redis.call('DEL', KEYS[6]) end
+redis.call('PUBLISH', ARGV[4], id)
+return 1`)
+
+/**
+ * Takes the lease of an owner that is dead, or of none.
+ *
+ * KEYS: owner · ARGV: the owner that was found or '', the new one, milliseconds · Reply: 1, or 0 where it has changed
+ */
+export const take = script(`
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1`)
+
+/**
+ * Renews a lease, also one that ran out and that nobody has taken.
+ *
+ * KEYS: owner · ARGV: owner, milliseconds · Reply: 1, or 0 where it is somebody else's
+ */
+export const renew = script(`
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`)
+
+/**
+ * Hands a lease back.
+ *
+ * KEYS: owner · ARGV: owner · Reply: 1, or 0 where it is somebody else's
+ */
+export const release = script(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])`)

@@ -1,0 +1,220 @@
+import { randomUUID } from "node:crypto"
+import { readFileSync, readlinkSync } from "node:fs"
+import { Context, Effect, Layer, Logger, Schedule } from "effect"
+import { Redis as Client } from "ioredis"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { makeId } from "../../src/Job.js"
+import { parse } from "../../src/Store/Redis/Connection.js"
+import * as Redis from "../../src/Store/Redis.js"
+import { Store } from "../../src/Store.js"
+import { property } from "./model.js"
+import { hasRedis, RedisServer } from "./redisServer.js"
+import { roomy, submission, succeeded } from "./submission.js"
+import { suite } from "./suite.js"
+
+const readBootId = () => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
+const readNamespace = () => readlinkSync("/proc/self/ns/pid")
+
+const server = new RedisServer()
+const quiet = Logger.remove(Logger.defaultLogger)
+
+const layer = (prefix: string) =>
+  Layer.suspend(() => Redis.layer({ url: server.url, prefix: `{${prefix}}:`, shared: true })).pipe(Layer.provide(quiet))
+
+/** An empty store at each build. */
+const fresh = Layer.suspend(() => layer(randomUUID()))
+
+const run = <A, E>(effect: Effect.Effect<A, E, Store>, store: Layer.Layer<Store, unknown>) =>
+  Effect.runPromise(Effect.provide(effect, store).pipe(Effect.provide(quiet)))
+
+describe.skipIf(!hasRedis)("redis", () => {
+  beforeAll(() => server.start())
+  afterAll(() => server.dispose())
+
+  suite("redis", fresh)
+
+  describe("redis: a store", () => {
+    property(fresh, 10)
+  })
+
+  describe("redis: two processes", () => {
+    /** Two stores over the same keys, as two processes have them. */
+    const both = async <A>(use: (one: Store["Type"], two: Store["Type"]) => Effect.Effect<A, unknown>) => {
+      const prefix = randomUUID()
+      return await run(
+        Effect.gen(function* () {
+          const one = yield* Store
+          const two = Context.get(yield* Layer.build(layer(prefix)), Store)
+          return yield* use(one, two)
+        }).pipe(Effect.scoped),
+        layer(prefix),
+      )
+    }
+
+    it("claim a job once, and see each other's events", () =>
+      both((one, two) =>
+        Effect.gen(function* () {
+          const { job } = yield* one.create(submission(), roomy)
+          const claims = yield* Effect.all([one.claim(job.id, "a"), two.claim(job.id, "b")], {
+            concurrency: "unbounded",
+          })
+          expect(claims.filter((claim) => claim !== null)).toHaveLength(1)
+          const waiting = yield* Effect.fork(two.awaitEvent(job.id, 2))
+          yield* one.append(job.id, 1, "hello")
+          yield* waiting
+          expect(yield* two.output(job.id)).toBe("hello")
+          const settled = yield* Effect.all(
+            [one, two].map((store) => Effect.either(store.settle(job.id, 1, succeeded, ""))),
+            { concurrency: "unbounded" },
+          )
+          expect(settled.filter(({ _tag }) => _tag === "Right")).toHaveLength(1)
+        }),
+      ))
+
+    it("keep one limit, one idempotency key and one sequence between them", () =>
+      both((one, two) =>
+        Effect.gen(function* () {
+          const same = submission({ idempotency: { key: "k", fingerprint: "f" } })
+          const made = yield* Effect.forEach(
+            Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? one : two)),
+            (store) => store.create({ ...same, id: makeId(0) }, { maxQueued: 1 }),
+            { concurrency: "unbounded" },
+          )
+          expect(new Set(made.map(({ job }) => job.id)).size).toBe(1)
+          expect(made.filter(({ created }) => created)).toHaveLength(1)
+          const more = yield* Effect.forEach(
+            Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? one : two)),
+            (store) => Effect.either(store.create(submission({ id: makeId(0) }), { maxQueued: 11 })),
+            { concurrency: "unbounded" },
+          )
+          const sequences = more.flatMap((each) => (each._tag === "Right" ? [each.right.job.sequence] : []))
+          expect(sequences.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 10 }, (_, n) => n + 2))
+        }),
+      ))
+  })
+
+  describe("redis: a server", () => {
+    it("that is frozen or gone fails each operation within 2 s, and is found again", async () => {
+      const own = await new RedisServer().start()
+      try {
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const { job } = yield* store.create(submission(), roomy)
+            for (const stop of ["SIGSTOP", "SIGKILL"] as const) {
+              if (stop === "SIGKILL") yield* Effect.promise(() => own.kill())
+              else own.signal(stop)
+              const began = Date.now()
+              const failed = yield* Effect.flip(store.create(submission({ id: makeId(0) }), roomy))
+              expect(failed).toMatchObject({ _tag: "StoreError", operation: "create", reason: "unavailable" })
+              yield* Effect.flip(store.ping)
+              expect(Date.now() - began).toBeLessThan(4000)
+              if (stop === "SIGKILL") yield* Effect.promise(() => own.start())
+              else own.signal("SIGCONT")
+              yield* Effect.retry(store.ping, Schedule.intersect(Schedule.spaced(20), Schedule.recurs(500)))
+            }
+            // It was fsynced: kill -9 lost nothing.
+            expect((yield* store.get(job.id)).status).toBe("queued")
+          }),
+          Redis.layer({ url: own.url }).pipe(Layer.provide(quiet)),
+        )
+      } finally {
+        await own.dispose()
+      }
+    })
+
+    it("that throws keys away is refused, unless that is allowed", async () => {
+      const own = await new RedisServer(["--maxmemory-policy", "allkeys-lru"]).start()
+      const open = (allowEviction: boolean) =>
+        Effect.runPromise(
+          Effect.either(Effect.provide(Store, Redis.layer({ url: own.url, allowEviction }).pipe(Layer.provide(quiet)))),
+        )
+      try {
+        expect(await open(false)).toMatchObject({ left: { message: expect.stringContaining("noeviction") } })
+        expect(await open(true)).toMatchObject({ _tag: "Right" })
+      } finally {
+        await own.dispose()
+      }
+    })
+
+    it("has one owner at a time: a second one is refused, and one after a kill takes over at once", async () => {
+      const own = await new RedisServer().start()
+      const open = Redis.layer({ url: own.url }).pipe(Layer.provide(quiet))
+      const build = Effect.either(Effect.scoped(Layer.build(open)))
+      try {
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            yield* store.create(submission(), roomy)
+            expect(yield* build).toMatchObject({ left: { message: expect.stringContaining("in use by process") } })
+            yield* store.ping
+          }),
+          open,
+        )
+        // Handed back: free at once.
+        expect(await Effect.runPromise(build)).toMatchObject({ _tag: "Right" })
+        const dead = { pid: 1, startedTicks: "0", bootId: readBootId(), pidNamespace: readNamespace() }
+        const client = new Client(own.url)
+        await client.set("{offload}:owner", JSON.stringify(dead), "PX", 15_000)
+        client.disconnect()
+        const began = Date.now()
+        expect(await Effect.runPromise(build)).toMatchObject({ _tag: "Right" })
+        expect(Date.now() - began).toBeLessThan(4000)
+      } finally {
+        await own.dispose()
+      }
+    })
+
+    it("that has given the lease to another is not touched any more", async () => {
+      const own = await new RedisServer().start()
+      const client = new Client(own.url)
+      try {
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const { job } = yield* store.create(submission(), roomy)
+            yield* Effect.promise(() => client.set("{offload}:owner", "another"))
+            yield* Effect.retry(Effect.flip(store.ping), Schedule.intersect(Schedule.spaced(50), Schedule.recurs(200)))
+            const writes = [
+              Effect.asVoid(store.queued("llm", 1)),
+              Effect.asVoid(store.claim(job.id, "a")),
+              Effect.asVoid(store.cancel(job.id)),
+            ]
+            for (const each of writes) {
+              expect(yield* Effect.flip(each)).toMatchObject({ _tag: "StoreError", reason: "unavailable" })
+            }
+            expect((yield* store.get(job.id)).status).toBe("queued")
+          }),
+          Redis.layer({ url: own.url }).pipe(Layer.provide(quiet)),
+        )
+      } finally {
+        client.disconnect()
+        await own.dispose()
+      }
+    })
+
+    it("that is not there is refused", async () => {
+      const layer = Redis.layer({ url: "redis://127.0.0.1:1" }).pipe(Layer.provide(quiet))
+      expect(await Effect.runPromise(Effect.either(Effect.provide(Store, layer)))).toMatchObject({
+        left: { _tag: "StoreError", operation: "open" },
+      })
+    })
+  })
+})
+
+describe("the URL of a Redis", () => {
+  it.each([
+    ["redis://localhost:6380/2", "localhost:6380"],
+    ["rediss://user:p%40ss@example.com", "example.com:6379"],
+    ["redis+cluster://a:7000,b:7001", "cluster a:7000,b:7001"],
+    ["rediss+sentinel://user:pass@a,b/mymaster", "sentinel a,b"],
+  ])("%s", (url, name) => {
+    const address = parse(url)
+    expect(address?.name).toBe(name)
+    expect(address?.name).not.toContain("pass")
+  })
+
+  it.each(["http://localhost", "redis://", "redis://localhost/x", ""])("not %s", (url) => {
+    expect(parse(url)).toBe(null)
+  })
+})
