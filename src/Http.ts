@@ -16,6 +16,7 @@ import { Caller, identify, nobody } from "./Http/Caller.js"
 import { corsFields, preflight } from "./Http/Cors.js"
 import { EventStreams, jobEvents } from "./Http/Events.js"
 import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
+import * as OpenAi from "./Http/OpenAi.js"
 import { listResources, live, metrics, patchResource, problemPage, ready } from "./Http/Operations.js"
 import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
 import * as Server from "./Http/Server.js"
@@ -124,6 +125,12 @@ const toProblem = (
 /** Calls that tell nothing of anybody: they need no key. */
 const open = /^\/(?:health\/|problems\/)/
 
+/** In the shape of the API that was called; the Host is looked at before that. */
+const respond = (problem: Problem) =>
+  Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
+    OpenAi.speaks(url) && problem.slug !== "misdirected-request" ? OpenAi.toResponse(problem) : toResponse(problem),
+  )
+
 const answer = Effect.gen(function* () {
   const request = yield* HttpServerRequest.HttpServerRequest
   const config = yield* OffloadConfig
@@ -133,11 +140,11 @@ const answer = Effect.gen(function* () {
   const asked = preflight(request, config.corsOrigins)
   if (asked !== null) return asked
   const caller = open.test(request.url) ? nobody : yield* identify
-  return yield* Effect.provideService(router, Caller, caller)
+  return yield* Effect.provideService(OpenAi.speaks(request.url) ? OpenAi.router : router, Caller, caller)
 }).pipe(
   Effect.catchAllCause((cause) =>
     // A client that has gone away is no failure, and gets no answer.
-    Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.map(toProblem(cause), toResponse),
+    Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.flatMap(toProblem(cause), respond),
   ),
 )
 

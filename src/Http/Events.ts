@@ -58,35 +58,44 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
   )
 }
 
+/** Refuses a stream above `OFFLOAD_MAX_STREAMS`, or above those that the caller may have. */
+export const requireStream = (caller: string) =>
+  Effect.flatMap(EventStreams, ({ areFull }) =>
+    areFull(caller)
+      ? new Problem({
+          slug: "too-many-streams",
+          detail: "No further event stream can be opened now.",
+          headers: { "retry-after": "5" },
+        })
+      : Effect.void,
+  )
+
+/** Answers with server-sent events, counted as an open stream, with a heartbeat between them. */
+export const eventStream = <E>(caller: string, messages: Stream.Stream<string, E>) =>
+  Effect.map(EventStreams, ({ track }) =>
+    HttpServerResponse.stream(
+      Stream.merge(messages, heartbeat, { haltStrategy: "left" }).pipe(track(caller), Stream.encodeText),
+      {
+        contentType: "text/event-stream",
+        headers: { "cache-control": "no-store", "x-accel-buffering": "no" },
+      },
+    ),
+  )
+
 export const jobEvents = Effect.gen(function* () {
   const offload = yield* Offload
-  const streams = yield* EventStreams
   const after = (yield* requestHeaders(EventsHeaders))["last-event-id"] ?? 0
   const job = yield* ownJob
   const { id } = job
 
   // The reader has everything, `done` included: 204 tells an EventSource not to come again.
   if (isTerminal(job.status) && after > job.events) return HttpServerResponse.empty({ status: 204 })
-  if (streams.areFull(job.caller)) {
-    return yield* new Problem({
-      slug: "too-many-streams",
-      detail: "No further event stream can be opened now.",
-      headers: { "retry-after": "5" },
-    })
-  }
+  yield* requireStream(job.caller)
 
   const events = offload
     .events(id, Math.min(after, job.events))
     .pipe(Stream.map(encode), Stream.concat(Stream.fromEffect(Effect.map(offload.job(id), done))))
-  const body = Stream.make("retry: 1000\n\n").pipe(
-    Stream.concat(Stream.merge(events, heartbeat, { haltStrategy: "left" })),
-    streams.track(job.caller),
-    Stream.encodeText,
-  )
-  return HttpServerResponse.stream(body, {
-    contentType: "text/event-stream",
-    headers: { "cache-control": "no-store", "x-accel-buffering": "no" },
-  })
+  return yield* eventStream(job.caller, Stream.concat(Stream.make("retry: 1000\n\n"), events))
 })
 
 const heartbeat = Stream.as(Stream.fromSchedule(Schedule.spaced(heartbeatSeconds * 1000)), ": heartbeat\n\n")

@@ -14,30 +14,36 @@ import * as Representation from "./Representation.js"
 
 const readSubmission = jsonBody(SubmitJob)
 
-export const submitJob = Effect.gen(function* () {
-  const offload = yield* Offload
-  const headers = yield* requestHeaders(SubmitHeaders)
-  const { name: caller } = yield* Caller
-  const body = yield* readSubmission
-  const rateLimit = yield* (yield* Admission).submit
-  const { snapshot } = yield* offload.submit({
-    caller,
-    resource: body.resource,
-    input: {
-      prompt: body.prompt,
-      ...(body.model === undefined ? {} : { model: body.model }),
-      ...(body.system === undefined ? {} : { system: body.system }),
-    },
-    metadata: body.metadata,
-    maxAttempts: body.maxAttempts,
-    timeoutMillis: millis(body.timeoutSeconds),
-    maxCostUsd: body.maxCostUsd,
-    deadlineMillis: millis(body.deadlineSeconds),
-    idempotency:
-      headers["idempotency-key"] === undefined
-        ? undefined
-        : { key: headers["idempotency-key"], fingerprint: fingerprint(body) },
+/** Saves the job that the current request asks for, in its caller's name and under its idempotency key. */
+export const submit = (body: SubmitJob) =>
+  Effect.gen(function* () {
+    const offload = yield* Offload
+    const headers = yield* requestHeaders(SubmitHeaders)
+    const { name: caller } = yield* Caller
+    const rateLimit = yield* (yield* Admission).submit
+    const { snapshot } = yield* offload.submit({
+      caller,
+      resource: body.resource,
+      input: {
+        prompt: body.prompt,
+        ...(body.model === undefined ? {} : { model: body.model }),
+        ...(body.system === undefined ? {} : { system: body.system }),
+      },
+      metadata: body.metadata,
+      maxAttempts: body.maxAttempts,
+      timeoutMillis: millis(body.timeoutSeconds),
+      maxCostUsd: body.maxCostUsd,
+      deadlineMillis: millis(body.deadlineSeconds),
+      idempotency:
+        headers["idempotency-key"] === undefined
+          ? undefined
+          : { key: headers["idempotency-key"], fingerprint: fingerprint(body) },
+    })
+    return { snapshot, rateLimit }
   })
+
+export const submitJob = Effect.gen(function* () {
+  const { rateLimit, snapshot } = yield* submit(yield* readSubmission)
   return yield* answer(snapshot, 202, rateLimit)
 })
 
