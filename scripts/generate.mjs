@@ -1,9 +1,10 @@
 /**
  * Writes the parts of the documents that are made from the program: the settings in README.md,
- * the adapters in docs/llm.md, the metrics in docs/metrics.md, and docs/errors.md.
+ * the adapters in docs/llm.md, the metrics in docs/metrics.md, docs/errors.md and docs/openapi.json.
  * It reads `dist`, so build first. With `--check` it writes nothing and names each file that is out of date.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { openApiDocument } from "../dist/Api/Document.js"
 import { dispositions } from "../dist/Job/JobError.js"
 import { adapters } from "../dist/Llm/Adapters.js"
 import { network } from "../dist/Llm/Environment.js"
@@ -87,6 +88,7 @@ const files = {
   "README.md": between("README.md", "settings", settingsTable),
   "docs/errors.md": errors,
   "docs/metrics.md": between("docs/metrics.md", "metrics", metricTable),
+  "docs/openapi.json": `${JSON.stringify(openApiDocument(), null, 2)}\n`,
   "docs/llm.md": between("docs/llm.md", "adapters", adapterTable),
 }
 

@@ -4,10 +4,10 @@
  */
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
+import { DoneEvent, OutputEvent, StatusEvent } from "./Api/Event.js"
 import { type ProblemSlug, schemaOf } from "./Api/Problem.js"
+import { Time } from "./Api/Time.js"
 import { AttemptOutcome, Ending, Failure, JobId, Metadata, ModelName, ResourceName, Status, Usage } from "./Job.js"
-
-const Time = Schema.String.annotations({ identifier: "Time", format: "date-time", description: "RFC 3339, in UTC" })
 
 const Seconds = (min: number, max: number, description: string) =>
   Schema.Number.pipe(Schema.between(min, max)).annotations({ description })
@@ -147,12 +147,20 @@ export const Health = Schema.Struct({ status: Schema.Literal("live", "ready") })
 export const ListQuery = Schema.Struct({
   status: Schema.optional(Status),
   resource: Schema.optional(ResourceName),
-  limit: Schema.optionalWith(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 100)), { default: () => 20 }),
-  cursor: Schema.optional(Schema.String.pipe(Schema.maxLength(200))),
+  limit: Schema.optionalWith(
+    Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 100)).annotations({
+      description: "How many jobs a page has",
+      jsonSchema: { type: "integer", minimum: 1, maximum: 100, default: 20 },
+    }),
+    { default: () => 20 },
+  ),
+  cursor: Schema.optional(
+    Schema.String.pipe(Schema.maxLength(200)).annotations({ description: "The `cursor` of the page before" }),
+  ),
 })
 
-const JobPath = Schema.Struct({ id: Schema.String })
-const ResourcePath = Schema.Struct({ name: Schema.String })
+const JobPath = Schema.Struct({ id: Schema.String.annotations({ description: "The id of a job" }) })
+const ResourcePath = Schema.Struct({ name: Schema.String.annotations({ description: "The name of a resource" }) })
 
 const Prefer = Schema.optional(
   Schema.String.annotations({
@@ -169,22 +177,37 @@ export const EventsHeaders = Schema.Struct({
   "last-event-id": Schema.optional(
     Schema.NumberFromString.pipe(Schema.int(), Schema.nonNegative()).annotations({
       description: "The stream goes on after this event",
+      jsonSchema: { type: "integer", minimum: 0 },
     }),
   ),
 })
 
-const EventStream = HttpApiSchema.Text({ contentType: "text/event-stream" })
+/** A further annotation of a schema takes its identifier away: it is given again. */
+const jobAt = (status: number) => Job.annotations(HttpApiSchema.annotations({ status, identifier: "Job" }))
+
+const EventStream = HttpApiSchema.Text({ contentType: "text/event-stream" }).annotations({
+  description: "`status`, `output` and `done` events, and a comment as heartbeat each 15 s",
+})
+
+const Html = HttpApiSchema.Text({ contentType: "text/html" })
 
 const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<ProblemSlug>]>(...slugs: Slugs) =>
-  Schema.Union(...slugs.map(schemaOf))
+  Schema.Union(...slugs.map((slug) => schemaOf<Slugs[number]>(slug)))
+
+/** What any call can be answered with. */
+export const AnyCallProblem = problem("store-unavailable", "internal", "misdirected-request", "unauthorized")
+
+/** What the event stream can be answered with beside. */
+export const JobEventsProblem = problem("job-not-found", "invalid-parameter", "too-many-streams")
 
 const jobs = HttpApiGroup.make("jobs")
+  .annotate(OpenApi.Description, "Work that was submitted; a caller sees its own jobs alone")
   .add(
     HttpApiEndpoint.post("submitJob", "/jobs")
       .setHeaders(SubmitHeaders)
       .setPayload(SubmitJob)
-      .addSuccess(Job, { status: 202 })
-      .addSuccess(Job, { status: 200 })
+      .addSuccess(jobAt(202))
+      .addSuccess(jobAt(200))
       .addError(
         problem(
           "invalid-json",
@@ -218,8 +241,8 @@ const jobs = HttpApiGroup.make("jobs")
   .add(
     HttpApiEndpoint.post("cancelJob", "/jobs/:id/cancel")
       .setPath(JobPath)
-      .addSuccess(Job, { status: 202 })
-      .addSuccess(Job, { status: 200 })
+      .addSuccess(jobAt(202))
+      .addSuccess(jobAt(200))
       .addError(problem("job-not-found"))
       .annotate(OpenApi.Summary, "Cancel a job: 200 when it has ended, 202 while its processes are being ended"),
   )
@@ -236,11 +259,12 @@ const jobs = HttpApiGroup.make("jobs")
       .setHeaders(EventsHeaders)
       .addSuccess(EventStream)
       .addSuccess(HttpApiSchema.NoContent)
-      .addError(problem("job-not-found", "invalid-parameter", "too-many-streams"))
+      .addError(JobEventsProblem)
       .annotate(OpenApi.Summary, "A job's life as server-sent events: `status`, `output`, `done`"),
   )
 
 const resources = HttpApiGroup.make("resources")
+  .annotate(OpenApi.Description, "What jobs run on, each with its permits")
   .add(
     HttpApiEndpoint.get("listResources", "/resources")
       .addSuccess(Schema.Struct({ resources: Schema.Array(Resource) }))
@@ -265,6 +289,7 @@ const resources = HttpApiGroup.make("resources")
   )
 
 const operations = HttpApiGroup.make("operations")
+  .annotate(OpenApi.Description, "Health, and what there is to read; open without a key")
   .add(
     HttpApiEndpoint.get("live", "/health/live")
       .addSuccess(Health)
@@ -285,16 +310,39 @@ const operations = HttpApiGroup.make("operations")
   .add(
     HttpApiEndpoint.get("problemPage", "/problems/:slug")
       .setPath(Schema.Struct({ slug: Schema.String }))
-      .addSuccess(HttpApiSchema.Text({ contentType: "text/html" }))
+      .addSuccess(Html)
       .addError(problem("not-found"))
       .annotate(OpenApi.Summary, "What a problem or an error tag means"),
   )
+  .add(
+    HttpApiEndpoint.get("openApi", "/openapi.json")
+      .addSuccess(Schema.Struct({ openapi: Schema.String }, { key: Schema.String, value: Schema.Unknown }))
+      .annotate(OpenApi.Summary, "This contract as OpenAPI 3.1"),
+  )
+  .add(HttpApiEndpoint.get("docs", "/docs").addSuccess(Html).annotate(OpenApi.Summary, "This contract as a page"))
+  .add(
+    HttpApiEndpoint.get("docsAsset", "/docs/:file")
+      .setPath(Schema.Struct({ file: Schema.String }))
+      .addSuccess(Schema.String)
+      .addError(problem("not-found"))
+      // A part of the page at /docs, and no call.
+      .annotate(OpenApi.Exclude, true),
+  )
+
+/** That of the package. */
+export const version = "0.1.0"
+
+/** Calls that tell nothing of anybody: they need no key. */
+export const isOpen = (path: string): boolean => /^\/(?:health\/|problems\/|openapi\.json|docs(?:[/?]|$))/.test(path)
 
 /** The whole contract. */
 export class Api extends HttpApi.make("offload")
   .add(jobs)
   .add(resources)
   .add(operations)
-  .addError(problem("store-unavailable", "internal", "misdirected-request", "unauthorized"))
+  .addError(AnyCallProblem)
+  .annotate(HttpApi.AdditionalSchemas, [StatusEvent, OutputEvent, DoneEvent])
   .annotate(OpenApi.Title, "Offload")
+  .annotate(OpenApi.Version, version)
+  .annotate(OpenApi.License, { name: "MIT", url: "https://opensource.org/license/mit" })
   .annotate(OpenApi.Description, "Takes slow work off the request path without ever losing it.") {}

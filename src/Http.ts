@@ -10,10 +10,11 @@ import {
   HttpServerResponse,
 } from "@effect/platform"
 import { Cause, Effect, Layer, Option } from "effect"
-import { Api } from "./Api.js"
+import { Api, isOpen } from "./Api.js"
 import { Admission } from "./Http/Admission.js"
 import { Caller, identify, nobody } from "./Http/Caller.js"
 import { corsFields, preflight } from "./Http/Cors.js"
+import { docs, docsAsset, openApi } from "./Http/Docs.js"
 import { EventStreams, jobEvents } from "./Http/Events.js"
 import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
 import * as OpenAi from "./Http/OpenAi.js"
@@ -23,6 +24,8 @@ import * as Server from "./Http/Server.js"
 import { add } from "./Metrics.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
+
+export { url } from "./Http/Server.js"
 
 type EndpointName = HttpApiEndpoint.HttpApiEndpoint.Name<
   HttpApiGroup.HttpApiGroup.Endpoints<(typeof Api)["groups"][string]>
@@ -55,6 +58,9 @@ const handlers: Readonly<Record<EndpointName, Handler>> = {
   metrics,
   ready,
   problemPage,
+  openApi,
+  docs,
+  docsAsset,
 }
 
 const isEndpointName = (name: string): name is EndpointName => name in handlers
@@ -122,9 +128,6 @@ const toProblem = (
   }
 }
 
-/** Calls that tell nothing of anybody: they need no key. */
-const open = /^\/(?:health\/|problems\/)/
-
 /** In the shape of the API that was called; the Host is looked at before that. */
 const respond = (problem: Problem) =>
   Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
@@ -139,7 +142,7 @@ const answer = Effect.gen(function* () {
   }
   const asked = preflight(request, config.corsOrigins)
   if (asked !== null) return asked
-  const caller = open.test(request.url) ? nobody : yield* identify
+  const caller = isOpen(request.url) ? nobody : yield* identify
   return yield* Effect.provideService(OpenAi.speaks(request.url) ? OpenAi.router : router, Caller, caller)
 }).pipe(
   Effect.catchAllCause((cause) =>

@@ -3,7 +3,7 @@
  * under `/problems` and the OpenAPI file are made from it.
  */
 import { HttpApiSchema } from "@effect/platform"
-import { Schema } from "effect"
+import { ParseResult, Schema } from "effect"
 
 interface Definition {
   readonly status: number
@@ -127,6 +127,9 @@ export const problems = {
 
 export type ProblemSlug = keyof typeof problems
 
+/** The media type of a problem document. */
+export const mediaType = "application/problem+json"
+
 /** The members that some problems have beside those of RFC 9457. */
 export const Extensions = Schema.Struct({
   /** What is wrong, member by member. */
@@ -148,10 +151,27 @@ export const schemaOf = <Slug extends ProblemSlug>(slug: Slug) =>
     detail: Schema.String,
     ...Extensions.fields,
   })
+    .pipe(HttpApiSchema.withEncoding({ kind: "Json", contentType: mediaType }))
     .annotations(
       HttpApiSchema.annotations({
+        // Last, because a further annotation of a schema takes its identifier away.
+        identifier: `Problem.${slug}`,
         status: problems[slug].status,
         description: `${problems[slug].title}. ${problems[slug].doc}`,
       }),
     )
-    .pipe(HttpApiSchema.withEncoding({ kind: "Json", contentType: "application/problem+json" }))
+
+/** What a schema refused, member by member, each named by its JSON pointer (RFC 6901). */
+export const refusedMembers = (error: ParseResult.ParseError): NonNullable<Extensions["errors"]> => {
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  // An optional member that is wrong inside is also said not to be absent: the deeper of the two says it better.
+  return issues
+    .filter((issue) => !issues.some((other) => isInside(issue.path, other.path)))
+    .map(({ message, path }) => ({
+      pointer: path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join(""),
+      detail: message.slice(0, 200),
+    }))
+}
+
+const isInside = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
+  other.length > path.length && path.every((part, index) => other[index] === part)

@@ -1,7 +1,7 @@
 /** Problem documents on the wire, and which problem each error of the service is. */
 import { HttpServerResponse } from "@effect/platform"
-import { Data, ParseResult } from "effect"
-import { type Extensions, type ProblemSlug, problems, typeOf } from "../Api/Problem.js"
+import { Data, type ParseResult } from "effect"
+import { type Extensions, mediaType, type ProblemSlug, problems, refusedMembers, typeOf } from "../Api/Problem.js"
 import type {
   IdempotencyConflict,
   JobNotFound,
@@ -27,8 +27,6 @@ export const toDocument = ({ slug, detail, extensions }: Pick<Problem, "slug" | 
   detail,
   ...extensions,
 })
-
-export const mediaType = "application/problem+json"
 
 export const toResponse = (problem: Problem): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.text(JSON.stringify(toDocument(problem)), {
@@ -82,14 +80,7 @@ export const fromParseError = (
   slug: "invalid-request" | "invalid-parameter",
   error: ParseResult.ParseError,
 ): Problem => {
-  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
-  // An optional member that is wrong inside is also said not to be absent: the deeper of the two says it better.
-  const errors = issues
-    .filter((issue) => !issues.some((other) => isInside(issue.path, other.path)))
-    .map(({ message, path }) => ({
-      pointer: path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join(""),
-      detail: message.slice(0, 200),
-    }))
+  const errors = refusedMembers(error)
   return new Problem({
     slug,
     detail: errors
@@ -99,6 +90,3 @@ export const fromParseError = (
     extensions: { errors: errors.slice(0, 20) },
   })
 }
-
-const isInside = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
-  other.length > path.length && path.every((part, index) => other[index] === part)

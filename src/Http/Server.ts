@@ -4,8 +4,9 @@ import type { Socket } from "node:net"
 import { HttpServer, type HttpServerRequest } from "@effect/platform"
 import { NodeHttpServer, NodeHttpServerRequest } from "@effect/platform-node"
 import { Context, Effect, Layer } from "effect"
+import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
-import { mediaType, toDocument } from "./Problem.js"
+import { toDocument } from "./Problem.js"
 
 /** Milliseconds. A header must come within the first, a whole request within the second. */
 const headersTimeout = 10_000
