@@ -1,5 +1,4 @@
 /** Random numbers for ids. */
-import { randomFillSync } from "node:crypto"
 
 const pool = new Uint8Array(4096)
 let used = pool.length
@@ -10,7 +9,8 @@ let used = pool.length
  */
 export const random = (): number => {
   if (used === pool.length) {
-    randomFillSync(pool)
+    // Not `node:crypto`: the client reads this file in browsers too.
+    crypto.getRandomValues(pool)
     used = 0
   }
   return (pool[used++] ?? 0) / 256
