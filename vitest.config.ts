@@ -6,7 +6,7 @@ const reports = process.env.TEST_REPORTS
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", "examples/*.test.ts"],
     globalSetup: ["test/build.ts"],
     // End-to-end tests start real processes and wait for them; a test that hangs must still end.
     testTimeout: 30_000,

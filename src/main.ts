@@ -9,7 +9,6 @@ import { Spool } from "./Offload/Spool.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 import * as Lmdb from "./Store/Lmdb.js"
-import * as Redis from "./Store/Redis.js"
 
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, redisEviction, redisPrefix, redisUrl }) => {
@@ -17,7 +16,13 @@ const StoreLayer = Layer.unwrapEffect(
     const store =
       url === ""
         ? Lmdb.layer({ path: join(data, "store") })
-        : Redis.layer({ url, prefix: redisPrefix, allowEviction: redisEviction === "allow" })
+        : // Loaded where it is used: a start without it need not wait for its client.
+          Layer.unwrapEffect(
+            Effect.map(
+              Effect.promise(() => import("./Store/Redis.js")),
+              (Redis) => Redis.layer({ url, prefix: redisPrefix, allowEviction: redisEviction === "allow" }),
+            ),
+          )
     return Layer.merge(store, Spool.layer(join(data, "spool")))
   }),
 )
