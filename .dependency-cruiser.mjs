@@ -36,6 +36,10 @@ const rooms = {
     imports: ["Job", "OffloadConfig", "Metrics", "Offload", "Api"],
     comment: "Http asks Offload alone. A handler at the store or the LLM would go round the ceiling and the fork rule.",
   },
+  Telemetry: {
+    imports: ["Metrics", "Offload"],
+    comment: "Telemetry exports what the services count and trace; none of them knows of it.",
+  },
   Client: {
     imports: ["Job", "Api"],
     comment: "The client runs in other programs: it needs the contract and no part of the server.",

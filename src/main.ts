@@ -9,6 +9,7 @@ import { Spool } from "./Offload/Spool.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 import * as Lmdb from "./Store/Lmdb.js"
+import * as Telemetry from "./Telemetry.js"
 
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, redisEviction, redisPrefix, redisUrl }) => {
@@ -55,6 +56,7 @@ const announce = Effect.gen(function* () {
 
 const ServiceLayer = Layer.effectDiscard(announce).pipe(
   Layer.provide(Http.layer),
+  Layer.provide(Telemetry.layer),
   Layer.provide(Offload.layer),
   Layer.provide(Subprocess.layer),
   Layer.provide(StoreLayer),

@@ -95,6 +95,7 @@ describe("rules for imports", () => {
     ["room-Api", "src/Api/A.ts", "../Offload.js"],
     ["room-Http", "src/Http/A.ts", "../Store.js"],
     ["room-Client", "src/Client.ts", "./Http.js"],
+    ["room-Telemetry", "src/Telemetry.ts", "./Store.js"],
     ["room-unknown", "src/Helpers.ts", "./Job.js"],
     ["backend-by-main-alone", "src/Store/B.ts", "./Lmdb.js"],
     ["contract-only", "src/Offload/B.ts", "../Llm/Parse.js"],

@@ -32,7 +32,8 @@ export const preflight = (
         status: 204,
         headers: {
           "access-control-allow-methods": "GET, POST, PATCH, DELETE",
-          "access-control-allow-headers": "authorization, content-type, idempotency-key, last-event-id, prefer",
+          // The origin may call: which fields its client adds is its own affair.
+          "access-control-allow-headers": headers["access-control-request-headers"] ?? "",
           "access-control-max-age": "600",
         },
       })

@@ -4,10 +4,8 @@ import { Effect } from "effect"
 import { type ProblemSlug, problems } from "../Api/Problem.js"
 import { PatchResource } from "../Api.js"
 import { dispositions } from "../Job/JobError.js"
-import { Status } from "../Job.js"
-import { watch } from "../Metrics/Process.js"
 import { contentType as prometheus, render } from "../Metrics/Prometheus.js"
-import { set } from "../Metrics.js"
+import { sample } from "../Offload/Sample.js"
 import { Offload } from "../Offload.js"
 import { jsonBody } from "./Body.js"
 import { requireAdmin } from "./Caller.js"
@@ -38,22 +36,6 @@ export const patchResource = Effect.gen(function* () {
     )
   return json(Representation.resource(state))
 })
-
-/** What can be read of the service alone, and only when somebody asks. */
-const sample = Effect.gen(function* () {
-  const { counts, resources } = yield* Offload
-  for (const { heldUntil, name, permits, running } of yield* resources) {
-    set("offload_permits", { resource: name }, permits)
-    set("offload_permits_in_use", { resource: name }, running)
-    set("offload_resource_held", { resource: name }, heldUntil === null ? 0 : 1)
-  }
-  for (const [resource, row] of yield* counts) {
-    for (const status of Status.literals) set("offload_jobs", { resource, status }, row[status])
-  }
-  readProcess()
-})
-
-const readProcess = watch()
 
 export const metrics = Effect.gen(function* () {
   yield* requireAdmin

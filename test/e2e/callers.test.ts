@@ -98,7 +98,10 @@ describe("a key", () => {
 })
 
 describe("a web page of another origin", () => {
-  const preflight = { "access-control-request-method": "POST", "access-control-request-headers": "authorization" }
+  const preflight = {
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization, idempotency-key",
+  }
   it("may call where its origin is allowed", async () => {
     const origin = "https://page.example"
     const asked = await service.call("OPTIONS", "/jobs", undefined, { origin, ...preflight })

@@ -1,0 +1,66 @@
+import { createServer } from "node:http"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type Json, Service, standIn } from "./Service.js"
+
+const received: Array<{ readonly path: string; readonly key: string | undefined; readonly body: Json }> = []
+const collector = createServer((request, response) => {
+  let text = ""
+  request.on("data", (chunk) => {
+    text += chunk
+  })
+  request.on("end", () => {
+    received.push({ path: request.url ?? "", key: request.headers["x-key"]?.toString(), body: JSON.parse(text) })
+    response.end("{}")
+  })
+})
+
+let service: Service
+beforeAll(async () => {
+  await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve))
+  const address = collector.address()
+  const port = typeof address === "object" && address !== null ? address.port : 0
+  service = await new Service({
+    OFFLOAD_LLM: "command",
+    OFFLOAD_LLM_COMMAND: JSON.stringify(standIn("work")),
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+    OTEL_EXPORTER_OTLP_HEADERS: "x-key=a%20b",
+    OTEL_METRIC_EXPORT_INTERVAL: "200",
+  }).start()
+})
+afterAll(async () => {
+  await service.dispose()
+  collector.close()
+})
+
+const of = (path: string) => received.filter((each) => each.path === path)
+
+const metric = (name: string): Json =>
+  of("/v1/metrics")
+    .flatMap(({ body }) => body.resourceMetrics)
+    .flatMap(({ scopeMetrics }) => scopeMetrics)
+    .flatMap(({ metrics }) => metrics)
+    .filter((each) => each.name === name)
+    .at(-1)
+
+const spans = (): ReadonlyArray<Json> =>
+  of("/v1/traces")
+    .flatMap(({ body }) => body.resourceSpans)
+    .flatMap(({ scopeSpans }) => scopeSpans)
+    .flatMap((each) => each.spans)
+
+describe("OTLP", () => {
+  it("takes metrics and traces, and never a prompt or an output", async () => {
+    const prompt = JSON.stringify({ text: "canary-output", note: "canary-prompt" })
+    const { body } = await service.submit(prompt, {}, { prefer: "wait=20" })
+    expect(body.status).toBe("succeeded")
+    await expect
+      .poll(() => metric("offload_jobs_submitted_total")?.sum?.dataPoints?.length, { timeout: 15_000 })
+      .toBe(1)
+    await expect.poll(() => metric("offload_permits")?.gauge?.dataPoints?.length, { timeout: 15_000 }).toBe(1)
+    await expect.poll(() => spans().map(({ name }) => name), { timeout: 20_000 }).toContain("Llm.run")
+    expect(spans().map(({ name }) => name)).toContain("http.server POST")
+    expect(new Set(received.map(({ key }) => key))).toEqual(new Set(["a b"]))
+    expect(JSON.stringify(received)).toContain('"offload"')
+    expect(JSON.stringify(received)).not.toMatch(/canary/)
+  })
+})
