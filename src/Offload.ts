@@ -122,6 +122,17 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
     readonly cancel: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
     /** Removes a job that has ended. */
     readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
+    /**
+     * The job's log after event number `after`, as far as it has come, waiting for the next event where there is none
+     * yet. `ended`: nothing will come after these.
+     */
+    readonly eventsAfter: (
+      id: JobId,
+      after: number,
+    ) => Effect.Effect<
+      { readonly events: ReadonlyArray<Event>; readonly job: Job; readonly ended: boolean },
+      JobNotFound | StoreError
+    >
     /** The job's log after event number `after`, then each new event as it comes; ends when the job has ended. */
     readonly events: (id: JobId, after: number) => Stream.Stream<Event, JobNotFound | StoreError>
     readonly resources: Effect.Effect<ReadonlyArray<ResourceState>, StoreError>
@@ -270,18 +281,23 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           return Effect.zipRight(Effect.timeoutOption(wait, millis), get(id))
         }
 
+        const eventsAfter = (id: JobId, after: number) =>
+          Effect.gen(function* () {
+            let page = yield* store.events(id, after)
+            if (page.events.length === 0 && !isTerminal(page.job.status)) {
+              yield* store.awaitEvent(id, after)
+              page = yield* store.events(id, after)
+            }
+            const last = page.events.at(-1)?.event ?? after
+            return { ...page, ended: isTerminal(page.job.status) && last >= page.job.events }
+          })
+
         const events = (id: JobId, after: number) =>
           Stream.paginateChunkEffect(after, (from) =>
-            Effect.gen(function* () {
-              let page = yield* store.events(id, from)
-              if (page.events.length === 0 && !isTerminal(page.job.status)) {
-                yield* store.awaitEvent(id, from)
-                page = yield* store.events(id, from)
-              }
-              const last = page.events.at(-1)?.event ?? from
-              const ended = isTerminal(page.job.status) && last >= page.job.events
-              return [Chunk.fromIterable(page.events), ended ? Option.none() : Option.some(last)] as const
-            }),
+            Effect.map(eventsAfter(id, from), ({ ended, events }) => [
+              Chunk.fromIterable(events),
+              ended ? Option.none() : Option.some(events.at(-1)?.event ?? from),
+            ]),
           )
 
         const cancel = (id: JobId) =>
@@ -318,6 +334,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           get,
           job: store.get,
           awaitEnd,
+          eventsAfter,
           events,
           cancel,
           store: store.description,

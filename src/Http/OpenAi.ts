@@ -9,7 +9,7 @@ import { Offload, type Snapshot } from "../Offload.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { jsonBody } from "./Body.js"
 import { Caller, own } from "./Caller.js"
-import { eventStream, requireStream } from "./Events.js"
+import { eventStream, pullOf, requireStream } from "./EventStreams.js"
 import { json, submit } from "./Jobs.js"
 import * as OpenAiError from "./OpenAi/Error.js"
 import * as Events from "./OpenAi/Events.js"
@@ -117,14 +117,14 @@ const stream = ({ input, job }: Snapshot, after: number) =>
     const offload = yield* Offload
     const ended = Effect.map(offload.job(job.id), (last) => ({ type: "ended" as const, job: last }))
     const log = Stream.concat(offload.events(job.id, 0), Stream.fromEffect(ended))
-    return yield* eventStream(
-      job.caller,
+    const pull = yield* pullOf(
       Events.messages(job, input, log).pipe(
         Stream.filter((message) => message.sequence_number > after),
         Stream.map(Events.encode),
       ),
     )
-  })
+    return yield* eventStream(job.caller, pull)
+  }).pipe(Effect.scoped)
 
 /** Methods and paths of these calls. */
 const routes = [

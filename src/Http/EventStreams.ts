@@ -1,0 +1,153 @@
+/**
+ * Server-sent events on the wire: one fiber a reader, which writes what it has read of the log and waits while the
+ * reader takes it. Nothing else is held for a reader, so that thousands can be open, and go away at once.
+ */
+import type { ServerResponse } from "node:http"
+import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
+import { Chunk, Context, Effect, Fiber, Layer, Option, Schedule, type Scope, Stream } from "effect"
+import { set } from "../Metrics.js"
+import { OffloadConfig } from "../OffloadConfig.js"
+import { corsFields } from "./Cors.js"
+import { Problem } from "./Problem.js"
+
+const heartbeatSeconds = 15
+
+interface Reader {
+  readonly caller: string
+  readonly response: ServerResponse
+  readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
+}
+
+/** The event streams that are open. */
+export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
+  EventStreams,
+  {
+    /** Ends every open stream, and those that are opened after. Their readers resume elsewhere. */
+    readonly end: Effect.Effect<void>
+    /** Whether no more may be open, of all callers or of this one. */
+    readonly areFull: (caller: string) => boolean
+    /** Counts a stream of the current fiber for as long as the scope lasts, and gives its reader a heartbeat. */
+    readonly open: (caller: string, response: ServerResponse) => Effect.Effect<void, never, Scope.Scope>
+  }
+>() {
+  static readonly layer: Layer.Layer<EventStreams, never, OffloadConfig> = Layer.scoped(
+    EventStreams,
+    Effect.gen(function* () {
+      const { maxStreams, maxStreamsPerCaller } = yield* OffloadConfig
+      const readers = new Set<Reader>()
+      const counts = new Map<string, number>()
+      let ended = false
+
+      const count = (caller: string, change: 1 | -1) => {
+        const now = (counts.get(caller) ?? 0) + change
+        if (now > 0) counts.set(caller, now)
+        else counts.delete(caller)
+        set("offload_event_streams", {}, readers.size)
+      }
+
+      // One timer for all: each reader hears of it within the time, whenever it came.
+      yield* Effect.sync(() => {
+        for (const { response } of readers) if (!response.writableNeedDrain) response.write(": heartbeat\n\n")
+      }).pipe(Effect.schedule(Schedule.spaced(heartbeatSeconds * 1000)), Effect.forkScoped)
+
+      return {
+        end: Effect.suspend(() => {
+          ended = true
+          return Effect.forEach(readers, ({ fiber }) => Fiber.interruptFork(fiber), { discard: true })
+        }),
+        areFull: (caller) =>
+          readers.size >= maxStreams ||
+          (maxStreamsPerCaller !== null && (counts.get(caller) ?? 0) >= maxStreamsPerCaller),
+        open: (caller, response) =>
+          Effect.withFiberRuntime((fiber) =>
+            Effect.asVoid(
+              Effect.acquireRelease(
+                Effect.suspend(() => {
+                  const reader: Reader = { caller, response, fiber }
+                  readers.add(reader)
+                  count(caller, 1)
+                  return ended ? Effect.interrupt : Effect.succeed(reader)
+                }),
+                (reader) =>
+                  Effect.sync(() => {
+                    readers.delete(reader)
+                    count(caller, -1)
+                  }),
+              ),
+            ),
+          ),
+      }
+    }),
+  )
+}
+
+/** Refuses a stream above `OFFLOAD_MAX_STREAMS`, or above those that the caller may have. */
+export const requireStream = (caller: string) =>
+  Effect.flatMap(EventStreams, ({ areFull }) =>
+    areFull(caller)
+      ? new Problem({
+          slug: "too-many-streams",
+          detail: "No further event stream can be opened now.",
+          headers: { "retry-after": "5" },
+        })
+      : Effect.void,
+  )
+
+/** The next messages of a stream, joined; `null` at its end. */
+export type Pull<E> = Effect.Effect<string | null, E>
+
+/** Answers with server-sent events, counted as an open stream. Ends the answer itself, at the end of the messages. */
+export const eventStream = <E extends { readonly message: string }>(caller: string, pull: Pull<E>) =>
+  Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const { corsOrigins } = yield* OffloadConfig
+    const headers = {
+      "content-type": "text/event-stream",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+      ...corsFields(request, corsOrigins),
+    }
+    if (request.method === "HEAD") return HttpServerResponse.empty({ status: 200, headers })
+
+    const response = NodeHttpServerRequest.toServerResponse(request)
+    yield* (yield* EventStreams).open(caller, response)
+    response.writeHead(200, headers)
+    yield* pump(pull, response).pipe(
+      // The reader comes again, and is told then what is wrong.
+      Effect.catchAll((error) =>
+        Effect.logWarning("an event stream was cut").pipe(
+          Effect.annotateLogs({ module: "Http", error: error.message }),
+        ),
+      ),
+      Effect.ensuring(Effect.sync(() => response.end())),
+    )
+    return HttpServerResponse.empty()
+  }).pipe(Effect.scoped)
+
+const pump = <E>(pull: Pull<E>, response: ServerResponse): Effect.Effect<void, E> =>
+  Effect.flatMap(pull, (text) => {
+    if (text === null) return Effect.void
+    const next = pump(pull, response)
+    return text === "" || response.write(text) ? next : Effect.zipRight(drained(response), next)
+  })
+
+/** Pulls a stream of messages. */
+export const pullOf = <E, R>(messages: Stream.Stream<string, E, R>): Effect.Effect<Pull<E>, never, R | Scope.Scope> =>
+  Effect.flatMap(Effect.context<R>(), (context) =>
+    Effect.map(Stream.toPull(messages), (pull) =>
+      pull.pipe(
+        Effect.map(Chunk.join("")),
+        Effect.catchAll((end) => (Option.isNone(end) ? Effect.succeed(null) : Effect.fail(end.value))),
+        Effect.provide(context),
+      ),
+    ),
+  )
+
+/** Waits until the reader has taken what was written. One that goes away interrupts the fiber. */
+const drained = (response: ServerResponse): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const onDrain = () => resume(Effect.void)
+    response.once("drain", onDrain)
+    return Effect.sync(() => response.off("drain", onDrain))
+  })
