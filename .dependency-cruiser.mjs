@@ -44,7 +44,14 @@ const rooms = {
     imports: ["Job", "Api"],
     comment: "The client runs in other programs: it needs the contract and no part of the server.",
   },
+  Audit: {
+    imports: ["Job"],
+    comment: "The audit reads programs, this one too, and is no part of the service.",
+  },
 }
+
+/** An optional peer dependency, which has no other kind of its own here. */
+const compiler = "node_modules/typescript/"
 
 const anyOf = (names) => `^src/(${names.join("|")})(\\.ts$|/)`
 
@@ -62,7 +69,7 @@ export default {
       name: "room-unknown",
       comment: "A file outside every room escapes the rules above: give it a room, or a line in `rooms`.",
       severity: "error",
-      from: { path: "^src/", pathNot: [anyOf(Object.keys(rooms)), "^src/(main|index)\\.ts$"] },
+      from: { path: "^src/", pathNot: [anyOf(Object.keys(rooms)), "^src/(main|index|bin)\\.ts$"] },
       to: {},
     },
     {
@@ -88,11 +95,18 @@ export default {
       to: { dependencyTypes: ["core"] },
     },
     {
+      name: "compiler-by-audit-alone",
+      comment: "The audit uses the compiler of the program that it reads, and types of ours; a service needs none.",
+      severity: "error",
+      from: { path: "^src/", pathNot: anyOf(["Audit"]) },
+      to: { path: compiler },
+    },
+    {
       name: "main-is-the-end",
-      comment: "main.ts runs the program when it is loaded: who imports it starts a second service.",
+      comment: "main.ts and bin.ts run when they are loaded: who imports main.ts starts a second service.",
       severity: "error",
       from: {},
-      to: { path: "^src/main\\.ts$" },
+      to: { path: "^src/(main|bin)\\.ts$" },
     },
     {
       name: "no-circular",
@@ -113,14 +127,14 @@ export default {
       comment: "A devDependency is not installed with the program; not even its types, which dist/*.d.ts would name.",
       severity: "error",
       from: { path: "^src/" },
-      to: { dependencyTypes: ["npm-dev"] },
+      to: { dependencyTypes: ["npm-dev"], pathNot: compiler },
     },
     {
       name: "declared",
       comment: "What package.json does not name, or what cannot be found, is there by accident.",
       severity: "error",
       from: { path: "^src/" },
-      to: { dependencyTypes: ["npm-no-pkg", "npm-unknown", "unknown", "undetermined"] },
+      to: { pathNot: compiler, dependencyTypes: ["npm-no-pkg", "npm-unknown", "unknown", "undetermined"] },
     },
   ],
   options: {
