@@ -1,6 +1,6 @@
 /**
  * Who may import whom, `import type` included. A room is a file of src and the folder of the same name.
- * Imports run one way: Job ← Store, Llm, OffloadConfig, Metrics ← Offload ← Http ← main, index.
+ * Imports run one way: Job ← Store, Llm, Webhook, OffloadConfig, Metrics ← Offload ← Http ← main, index.
  * A new room of src needs a line here. `test/source.test.ts` breaks each rule once.
  */
 const rooms = {
@@ -24,9 +24,14 @@ const rooms = {
     imports: ["Job", "OffloadConfig", "Metrics"],
     comment: "An LLM call is a process. It knows neither where jobs are kept nor who asks, so that it can be swapped.",
   },
+  Webhook: {
+    imports: ["Job", "OffloadConfig", "Metrics"],
+    comment: "A webhook is one signed request. What is told, and how often it is tried, is not its affair.",
+  },
   Offload: {
-    imports: ["Job", "OffloadConfig", "Metrics", "Store", "Llm"],
-    comment: "Offload brings store and LLM together. It knows nothing of HTTP: a program may embed it without.",
+    imports: ["Job", "OffloadConfig", "Metrics", "Store", "Llm", "Webhook"],
+    comment:
+      "Offload brings store, LLM and webhooks together. It knows nothing of HTTP: a program may embed it without.",
   },
   Api: {
     imports: ["Job"],
@@ -78,14 +83,15 @@ export default {
         "Only main.ts chooses backends, and index.ts hands them on; all others speak to the contract, so that any layer can be put in.",
       severity: "error",
       from: { path: "^src/", pathNot: "^src/(main|index)\\.ts$" },
-      to: { path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess)\\.ts$" },
+      to: { path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess|Webhook/Post)\\.ts$" },
     },
     {
       name: "contract-only",
-      comment: "What stands in Store/ and Llm/ belongs to the backends; their contracts are Store.ts and Llm.ts.",
+      comment:
+        "What stands in Store/, Llm/ and Webhook/ belongs to the backends; their contracts are the files beside.",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/((main|index)\\.ts$|Store/|Llm/)" },
-      to: { path: "^src/(Store|Llm)/" },
+      from: { path: "^src/", pathNot: "^src/((main|index)\\.ts$|Store/|Llm/|Webhook/)" },
+      to: { path: "^src/(Store|Llm|Webhook)/" },
     },
     {
       name: "client-anywhere",

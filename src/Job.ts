@@ -77,6 +77,8 @@ export const Failure = Schema.Struct({
   retryAfterMillis: Schema.optional(Schema.Number),
   /** The exit code of the command. */
   exitCode: Schema.optional(Schema.Number),
+  /** The status that a webhook's receiver answered. */
+  httpStatus: Schema.optional(Schema.Number),
   /** The end of what the command wrote to its standard error, at most 4 KiB. */
   stderr: Schema.optional(Schema.String),
   /** The rendered cause, at most 8 KiB: of defects, the only description there is. */
@@ -134,6 +136,9 @@ export const Input = Schema.Struct({
   system: Schema.optional(Schema.String),
 })
 export type Input = typeof Input.Type
+
+/** The resource of deliveries. It is the service's own: no setting names it, no submission can. */
+export const deliveries = "webhooks"
 
 /** The caller's own labels. */
 export const Metadata = Schema.Record({ key: Schema.String, value: Schema.String })

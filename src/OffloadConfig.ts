@@ -12,6 +12,8 @@ import {
   VariableName,
 } from "./OffloadConfig/Resources.js"
 
+import { AllowedHost, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
+
 export { digestOf, type KnownCaller } from "./OffloadConfig/Keys.js"
 export type { AdapterName, Limits, Resource } from "./OffloadConfig/Resources.js"
 
@@ -280,6 +282,36 @@ export const settings = {
     takes: "seconds, 1 to 3600",
     default: "90",
     schema: seconds(1, 3600),
+  }),
+  webhookSecrets: setting("OFFLOAD_WEBHOOK_SECRET", {
+    doc: "What deliveries are signed with. Without it no job may have a webhook. Several sign side by side, so that receivers can change from one to the next. See `docs/webhooks.md`.",
+    takes: "`whsec_` and the base64 of 24 to 64 bytes; several with blanks between them; or nothing",
+    default: "",
+    schema: Secrets,
+  }),
+  webhookAllow: setting("OFFLOAD_WEBHOOK_ALLOW_HOSTS", {
+    doc: "Where deliveries may go though the address is private, and by plain `http:`.",
+    takes: "host names, addresses and CIDR ranges, with commas between them",
+    default: "",
+    schema: listOf(AllowedHost),
+  }),
+  webhookPermits: setting("OFFLOAD_WEBHOOK_PERMITS", {
+    doc: "How many deliveries run at once, beside the permits of the resources.",
+    takes: "a whole number, 1 to 1000",
+    default: "4",
+    schema: integer(1, 1000),
+  }),
+  webhookTimeout: setting("OFFLOAD_WEBHOOK_TIMEOUT_SECONDS", {
+    doc: "How long a receiver has to answer a delivery.",
+    takes: "seconds, 0.1 to 300",
+    default: "10",
+    schema: seconds(0.1, 300),
+  }),
+  webhookRetry: setting("OFFLOAD_WEBHOOK_RETRY_SECONDS", {
+    doc: "The wait before the second attempt of a delivery, before the third, and so on, each spread by ±50 %; a longer `Retry-After` is respected. When they are used up, the delivery has failed.",
+    takes: "1 to 50 numbers of seconds, 0 to 604800, with commas between them",
+    default: "5,300,1800,7200,18000,36000,50400,72000,86400",
+    schema: Waits,
   }),
   log: setting("OFFLOAD_LOG", {
     doc: "How the log is written to standard output. `auto`: `pretty` on a terminal, else `json`.",

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { ConfigProvider, Effect, Either, Layer } from "effect"
+import { ConfigProvider, Effect, Either, Layer, Redacted } from "effect"
 import { describe, expect, it } from "vitest"
 import { OffloadConfig } from "../src/OffloadConfig.js"
 
@@ -79,5 +79,52 @@ describe("several resources", () => {
     const error = Either.getOrThrow(Either.flip(resources(text)))
     expect(error).toMatch(/OFFLOAD_RESOURCES/)
     expect(error).toMatch(reason)
+  })
+})
+
+describe("webhooks", () => {
+  const secret = (bytes: number) => `whsec_${Buffer.alloc(bytes, 7).toString("base64")}`
+
+  it("are signed with each secret that is well-formed", () => {
+    const both = Either.getOrThrow(read({ OFFLOAD_WEBHOOK_SECRET: ` ${secret(24)}  ${secret(64)} ` })).webhookSecrets
+    expect(both.map(Redacted.value)).toEqual([secret(24), secret(64)])
+    expect(String(both)).not.toContain("whsec_")
+    for (const wrong of [secret(23), secret(65), secret(24).slice("whsec_".length), "whsec_!", `${secret(24)},x`]) {
+      const error = Either.getOrThrow(Either.flip(read({ OFFLOAD_WEBHOOK_SECRET: wrong })))
+      expect(error).toContain("OFFLOAD_WEBHOOK_SECRET")
+      expect(error).not.toContain(wrong)
+    }
+  })
+
+  it("may go to hosts and ranges that are well-formed", () => {
+    const entries = ["localhost", "hook_1.internal", "10.0.0.0/8", "192.168.1.1", "::1", "fd00::/8"]
+    expect(Either.getOrThrow(read({ OFFLOAD_WEBHOOK_ALLOW_HOSTS: entries.join(", ") })).webhookAllow).toEqual(entries)
+    for (const wrong of [
+      "10.0.0.0/33",
+      "fd00::/129",
+      "10.0.0",
+      "1",
+      "0x7f.1",
+      "*.internal",
+      "http://x",
+      "a/8",
+      "::1/",
+    ]) {
+      expect(`${wrong} ${Either.isLeft(read({ OFFLOAD_WEBHOOK_ALLOW_HOSTS: wrong }))}`).toBe(`${wrong} true`)
+    }
+  })
+
+  it("are tried again over hours", () => {
+    const { webhookPermits, webhookRetry } = Either.getOrThrow(read({}))
+    expect(webhookPermits).toBe(4)
+    expect(webhookRetry).toHaveLength(9)
+    expect(webhookRetry.slice(0, 3)).toEqual([5000, 300_000, 1_800_000])
+    for (const wrong of ["x", "1,,2", "-1", "604801", Array(51).fill("1").join(",")]) {
+      expect(Either.isLeft(read({ OFFLOAD_WEBHOOK_RETRY_SECONDS: wrong }))).toBe(true)
+    }
+  })
+
+  it("have a resource of their own, whose name no other may take", () => {
+    expect(Either.getOrThrow(Either.flip(resources('{"webhooks":{}}')))).toContain("webhooks")
   })
 })

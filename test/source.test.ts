@@ -66,6 +66,7 @@ describe("rules for imports", () => {
     ["room-Metrics", "src/Metrics.ts", "./Store.js"],
     ["room-Store", "src/Store/A.ts", "../Llm.js"],
     ["room-Llm", "src/Llm/A.ts", "../Offload.js"],
+    ["room-Webhook", "src/Webhook/A.ts", "../Store.js"],
     ["room-Offload", "src/Offload/A.ts", "../Http.js"],
     ["room-Api", "src/Api/A.ts", "../Offload.js"],
     ["room-Http", "src/Http/A.ts", "../Store.js"],
@@ -105,7 +106,19 @@ describe("rules for imports", () => {
     ["src/bin.ts", "./Audit.js"],
   ] as const
 
-  const rooms = ["Job", "OffloadConfig", "Metrics", "Store", "Llm", "Offload", "Api", "Http", "Client", "Audit"]
+  const rooms = [
+    "Job",
+    "OffloadConfig",
+    "Metrics",
+    "Store",
+    "Llm",
+    "Webhook",
+    "Offload",
+    "Api",
+    "Http",
+    "Client",
+    "Audit",
+  ]
   const depcruise = join(root, "node_modules/.bin/depcruise")
   let directory = ""
 

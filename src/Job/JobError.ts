@@ -111,6 +111,50 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
   }
 }
 
+/** The service does not send to this URL, or not to an address that its host has. Nothing was sent. */
+export class WebhookRefused extends Schema.TaggedError<WebhookRefused>()("WebhookRefused", {
+  /** Of the whole URL it alone is told: the path of a webhook is often its secret. */
+  host: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message(): string {
+    return `The webhook at '${this.host}' is not allowed: ${this.reason}.`
+  }
+}
+
+/** The receiver could not be reached, or did not answer in time. It may have got the message all the same. */
+export class WebhookUnreachable extends Schema.TaggedError<WebhookUnreachable>()("WebhookUnreachable", {
+  host: Schema.String,
+  /** The system's error code, such as `ECONNREFUSED`; `ETIMEDOUT` where the answer did not come in time. */
+  code: Schema.String,
+}) {
+  override get message(): string {
+    return `The webhook at '${this.host}' could not be reached, or did not answer: ${this.code}.`
+  }
+}
+
+/** The receiver answered with a status that takes nothing on: a redirect is one of them. */
+export class WebhookStatus extends Schema.TaggedError<WebhookStatus>()("WebhookStatus", {
+  host: Schema.String,
+  httpStatus: Schema.Number,
+  /** Milliseconds that the receiver asked us to wait. */
+  retryAfterMillis: Schema.optional(Schema.Number),
+}) {
+  override get message(): string {
+    return `The webhook at '${this.host}' answered ${this.httpStatus}.`
+  }
+}
+
+/** The receiver answered 410: it wants no more of this. */
+export class WebhookGone extends Schema.TaggedError<WebhookGone>()("WebhookGone", {
+  host: Schema.String,
+  httpStatus: Schema.Literal(410),
+}) {
+  override get message(): string {
+    return `The webhook at '${this.host}' answered 410: it is gone.`
+  }
+}
+
 /** The job's deadline passed before an attempt could begin. */
 export class Expired extends Schema.TaggedError<Expired>()("Expired", {
   deadlineAt: Schema.Number,
@@ -152,8 +196,11 @@ export type LlmError =
   | LlmSpawn
   | BudgetExceeded
 
+/** What a delivery can fail with. */
+export type WebhookError = WebhookRefused | WebhookUnreachable | WebhookStatus | WebhookGone
+
 /** Everything that can stand in `error.tag` for the work of this program. */
-export type JobError = LlmError | Expired | Orphaned | Defect
+export type JobError = LlmError | WebhookError | Expired | Orphaned | Defect
 
 /** What an error means for its job. */
 export interface Disposition {
@@ -230,6 +277,32 @@ export const dispositions = {
     level: "Warning",
     remedy: "Raise the cost limit of the job or of the resource, or ask for less.",
   },
+  WebhookRefused: {
+    title: "Webhook not allowed",
+    retryable: false,
+    level: "Warning",
+    remedy:
+      "Name the host, or the range of its addresses, in OFFLOAD_WEBHOOK_ALLOW_HOSTS, or use a public `https:` URL.",
+  },
+  WebhookUnreachable: {
+    title: "Webhook not reached",
+    retryable: true,
+    level: "Warning",
+    remedy:
+      "See whether the receiver is up, has a valid certificate, and answers within OFFLOAD_WEBHOOK_TIMEOUT_SECONDS; the next attempt follows by itself.",
+  },
+  WebhookStatus: {
+    title: "Webhook not accepted",
+    retryable: true,
+    level: "Warning",
+    remedy: "Let the receiver answer 2xx, without a redirect; the next attempt follows by itself.",
+  },
+  WebhookGone: {
+    title: "Webhook gone",
+    retryable: false,
+    level: "Warning",
+    remedy: "The receiver wants no more deliveries: submit jobs with another webhook.",
+  },
   Expired: {
     title: "Deadline passed in the queue",
     retryable: false,
@@ -268,6 +341,7 @@ export const toFailure = (error: JobError): Failure => {
       ? { retryAfterMillis: error.retryAfterMillis }
       : {}),
     ...("exitCode" in error && error.exitCode !== null ? { exitCode: error.exitCode } : {}),
+    ...("httpStatus" in error ? { httpStatus: error.httpStatus } : {}),
     ...("stderr" in error && error.stderr !== "" ? { stderr: tail(error.stderr, maxStderr) } : {}),
     ...(error._tag === "Defect" ? { cause: error.cause.slice(0, maxCause) } : {}),
   }

@@ -2,7 +2,7 @@
  * The resources of the service: one from the `OFFLOAD_LLM…` settings, or several from `OFFLOAD_RESOURCES`.
  */
 import { ConfigError, Either, Schema } from "effect"
-import { ModelName, ResourceName } from "../Job.js"
+import { deliveries, ModelName, ResourceName } from "../Job.js"
 import { parseJsonSetting } from "./JsonSetting.js"
 
 /** What runs the jobs of a resource: a command line that is known by name, or a command of the user's own. */
@@ -92,6 +92,9 @@ export type Defaults = Omit<Resource, "name">
 export const resolve = (text: string, defaults: Defaults): Either.Either<Resources, ConfigError.ConfigError> => {
   if (text.trim() === "") return Either.right([{ ...defaults, name: "llm" }])
   return Either.flatMap(parse(text), (all) => {
+    if (Object.hasOwn(all, deliveries)) {
+      return Either.left(ConfigError.InvalidData([setting], `the name '${deliveries}' is that of deliveries`))
+    }
     const [first, ...others] = Object.entries(all).map(
       ([name, settings]): Resource => ({
         name,
