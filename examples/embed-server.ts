@@ -5,7 +5,7 @@
 import { FetchHttpClient, FileSystem } from "@effect/platform"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer, Stream } from "effect"
-import { Http, LmdbStore, Offload, OffloadConfig, Spool, SubprocessLlm } from "effect-offload"
+import { Http, LmdbStore, Offload, OffloadConfig, PostWebhook, Spool, SubprocessLlm } from "effect-offload"
 import { OffloadClient } from "effect-offload/client"
 
 const ServiceLayer = Layer.unwrapScoped(
@@ -15,6 +15,7 @@ const ServiceLayer = Layer.unwrapScoped(
     return Http.layer.pipe(
       Layer.provide(Offload.layer),
       Layer.provide(SubprocessLlm.layer),
+      Layer.provide(PostWebhook.layer),
       Layer.provide(LmdbStore.layer({ path: `${folder}/store` })),
       Layer.provide(Spool.layer(`${folder}/spool`)),
       Layer.provide(OffloadConfig.layer({ port: 0, llm: "demo", data: folder, drain: 0 })),

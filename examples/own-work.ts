@@ -13,6 +13,7 @@ import {
   type Output,
   Spool,
   settle,
+  Webhook,
   Worker,
 } from "effect-offload"
 
@@ -50,6 +51,7 @@ const BrewingLayer = Layer.succeed(Worker, {
 
 const OffloadLayer = Offload.layerWorker.pipe(
   Layer.provide(BrewingLayer),
+  Layer.provide(Webhook.layerNone),
   Layer.provide(MemoryStore.layer),
   Layer.provide(Spool.layerNone),
   Layer.provide(OffloadConfig.layer({ resources: '{"kettle":{"permits":1}}', retryBase: 100 })),

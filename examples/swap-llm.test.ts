@@ -1,7 +1,7 @@
 /** A test that swaps the LLM: all else is the service as it is, with its jobs in memory. */
 
 import { Effect, Layer, Logger } from "effect"
-import { JobError, Llm, type LlmRequest, MemoryStore, Offload, OffloadConfig, Spool } from "effect-offload"
+import { JobError, Llm, type LlmRequest, MemoryStore, Offload, OffloadConfig, Spool, Webhook } from "effect-offload"
 import { expect, it } from "vitest"
 
 /** An `Llm` whose calls do what `run` says. */
@@ -11,6 +11,7 @@ const llmOf = (run: (request: LlmRequest) => Effect.Effect<void, JobError.LlmErr
 const serviceOf = (llm: Layer.Layer<Llm>) =>
   Offload.layer.pipe(
     Layer.provide(llm),
+    Layer.provide(Webhook.layerNone),
     Layer.provide(Layer.mergeAll(MemoryStore.layer, Spool.layerNone, OffloadConfig.layer({ retryBase: 10 }))),
     Layer.provide(Logger.remove(Logger.defaultLogger)),
   )

@@ -35,6 +35,22 @@ const SystemPrompt = Schema.String.pipe(
   }),
 ).annotations({ description: "The system prompt: at most 100000 bytes of UTF-8" })
 
+const isWebhookUrl = (text: string): boolean => {
+  if (!URL.canParse(text)) return false
+  const { password, protocol, username } = new URL(text)
+  return (protocol === "https:" || protocol === "http:") && username === "" && password === ""
+}
+
+/** Whatever the service may send to: which hosts those are, its settings say. */
+const WebhookUrl = Schema.String.pipe(
+  Schema.maxLength(2000),
+  Schema.filter(isWebhookUrl, {
+    message: () =>
+      "an https: URL of at most 2000 characters, without credentials, or http: where the service allows it",
+    jsonSchema: { format: "uri" },
+  }),
+).annotations({ description: "Where a signed message of the job's end is posted to" })
+
 /** What `POST /jobs` takes. Unknown members are refused. */
 export const SubmitJob = Schema.Struct({
   prompt: Schema.String.pipe(Schema.minLength(1)).annotations({ description: "What the work is given" }),
@@ -51,6 +67,7 @@ export const SubmitJob = Schema.Struct({
       description: "What all of its attempts together may cost, in US dollars, where the command line tells",
     }),
   ),
+  webhook: Schema.optional(Schema.Struct({ url: WebhookUrl })),
   maxAttempts: Schema.optional(
     Schema.Int.pipe(Schema.between(1, 100)).annotations({
       description: "How many attempts may fail before the job does",
@@ -94,6 +111,21 @@ const summary = {
 /** A job in a listing: without its input, its output and its attempts. */
 export const JobSummary = Schema.Struct(summary).annotations({ identifier: "JobSummary" })
 
+/** What became of telling a receiver of the job's end. */
+export const Webhook = Schema.Struct({
+  url: Schema.String,
+  id: JobId.annotations({ description: "The `webhook-id` of every attempt: the id of the delivery, a job of its own" }),
+  status: Schema.Literal("waiting", ...Status.literals, "removed").annotations({
+    description: "`waiting`: the job has not ended; then that of the delivery, `succeeded` where a receiver took it",
+  }),
+  attempts: Schema.Int,
+  error: Schema.NullOr(Failure).annotations({
+    description: "Why the newest attempt failed; `httpStatus` is its answer",
+  }),
+  retryAt: Schema.NullOr(Time),
+  finishedAt: Schema.NullOr(Time),
+}).annotations({ identifier: "Webhook" })
+
 /** A job. */
 export const Job = Schema.Struct({
   ...summary,
@@ -106,6 +138,8 @@ export const Job = Schema.Struct({
     Schema.Struct({ text: Schema.String, truncated: Schema.Boolean, usage: Schema.NullOr(Usage) }),
   ).annotations({ description: "The answer of the newest attempt, as far as it has come" }),
   attempts: Schema.Array(Attempt),
+  webhook: Schema.NullOr(Webhook),
+  deliveryOf: Schema.NullOr(JobId).annotations({ description: "Of a delivery: the job whose end it tells" }),
   position: Schema.optional(
     Schema.NullOr(Schema.Int).annotations({
       description: "While queued: its place, from 1; exact up to 10001; null in backoff",
@@ -214,6 +248,8 @@ const jobs = HttpApiGroup.make("jobs")
           "invalid-request",
           "invalid-parameter",
           "unknown-resource",
+          "webhook-not-allowed",
+          "webhooks-not-configured",
           "idempotency-conflict",
           "body-too-large",
           "unsupported-media-type",

@@ -13,6 +13,8 @@
  * - **rescue**: give an orphan its outcome or its job's next attempt.
  * - **backoff**: the time between a failed attempt and the next one.
  * - **drain**: stop taking permits, let running attempts finish, hand back the rest.
+ * - **webhook**: where the outcome of a job is to be told.
+ * - **delivery**: the job that tells it, with attempts and backoff of its own.
  * - **idempotency key**: a caller's name for one submission; the same key gives the same job.
  *
  * The states and what moves a job between them are in `Job/Transition.ts`,
@@ -137,12 +139,26 @@ export const Input = Schema.Struct({
 })
 export type Input = typeof Input.Type
 
+/** Where a job's outcome is to be told, and what its delivery will be. */
+export const Webhook = Schema.Struct({
+  url: Schema.String,
+  /** The id of the delivery, from the submission on: the `webhook-id` of every attempt. */
+  delivery: JobId,
+  maxAttempts: Schema.Number,
+  timeoutMillis: Schema.Number,
+})
+export type Webhook = typeof Webhook.Type
+
 /** The resource of deliveries. It is the service's own: no setting names it, no submission can. */
 export const deliveries = "webhooks"
 
 /** The caller's own labels. */
 export const Metadata = Schema.Record({ key: Schema.String, value: Schema.String })
 export type Metadata = typeof Metadata.Type
+
+/** `null` in the records of before there was such a member. */
+const orNull = <A, I>(schema: Schema.Schema<A, I>) =>
+  Schema.optionalWith(Schema.NullOr(schema), { default: () => null })
 
 /**
  * A job as it is stored, without its input and its output, which stand beside it.
@@ -173,6 +189,9 @@ export const Job = Schema.Struct({
   deadlineAt: Schema.NullOr(Schema.Number),
   metadata: Metadata,
   idempotencyKey: Schema.NullOr(Schema.String),
+  webhook: orNull(Webhook),
+  /** Of a delivery: the job whose outcome it tells, and where. */
+  deliveryOf: orNull(Schema.Struct({ id: JobId, url: Schema.String })),
   /** Why it failed, or why its newest attempt did. */
   error: Schema.NullOr(Failure),
   /** What its newest attempt used. */

@@ -8,7 +8,17 @@
  * ```
  */
 import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
-import { type Event, type Input, isTerminal, type Job, type JobId, type Metadata, makeId, type Status } from "./Job.js"
+import {
+  deliveries,
+  type Event,
+  type Input,
+  isTerminal,
+  type Job,
+  type JobId,
+  type Metadata,
+  makeId,
+  type Status,
+} from "./Job.js"
 import { Dispatcher } from "./Offload/Dispatcher.js"
 import { logCancel, logSubmitted } from "./Offload/JobLog.js"
 import { Outcomes } from "./Offload/Outcomes.js"
@@ -26,6 +36,7 @@ import {
   Store,
   type StoreError,
 } from "./Store.js"
+import { Webhook, type WebhookRefused } from "./Webhook.js"
 
 export {
   CurrentAttempt,
@@ -37,6 +48,14 @@ export {
   settle,
 } from "./Offload/Settle.js"
 export { IdempotencyConflict, JobNotFound, JobNotTerminal, QueueFull, StoreError } from "./Store.js"
+export { WebhookRefused } from "./Webhook.js"
+
+/** The job has a webhook, and there is no secret to sign its delivery with; nothing was saved. */
+export class WebhooksNotConfigured extends Schema.TaggedError<WebhooksNotConfigured>()("WebhooksNotConfigured", {}) {
+  override get message(): string {
+    return "The service sends no webhooks: OFFLOAD_WEBHOOK_SECRET is not set."
+  }
+}
 
 /** No resource has this name; nothing was saved. */
 export class UnknownResource extends Schema.TaggedError<UnknownResource>()("UnknownResource", {
@@ -59,6 +78,8 @@ export interface Submission {
   readonly timeoutMillis?: number | undefined
   readonly maxCostUsd?: number | undefined
   readonly deadlineMillis?: number | undefined
+  /** Where its outcome is to be told. */
+  readonly webhook?: { readonly url: string } | undefined
   readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined
 }
 
@@ -70,7 +91,12 @@ export interface Snapshot {
   readonly output: string
   /** While queued: how many jobs go first (`null` in backoff), and when it is expected to begin (`null`: not known). */
   readonly queue: { readonly ahead: number | null; readonly expectedStartAt: number | null } | null
+  /** How its outcome is being told: `null` before it has ended, without a webhook, and once that is no longer kept. */
+  readonly delivery: Job | null
 }
+
+/** What does the jobs, and what tells of their ends. */
+type Work = Worker | Webhook
 
 /** A resource now. */
 export interface ResourceState {
@@ -100,14 +126,14 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
       submission: Submission,
     ) => Effect.Effect<
       { readonly snapshot: Snapshot; readonly created: boolean },
-      UnknownResource | IdempotencyConflict | QueueFull | StoreError
+      UnknownResource | WebhooksNotConfigured | WebhookRefused | IdempotencyConflict | QueueFull | StoreError
     >
     readonly get: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
     /** The job alone. */
     readonly job: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
     /** Waits until the job has ended, at most so many milliseconds; then answers it as it is. */
     readonly awaitEnd: (id: JobId, millis: number) => Effect.Effect<Snapshot, JobNotFound | StoreError>
-    /** A caller's jobs, newest first, without their input and output. */
+    /** A caller's jobs, newest first, without their input and output; deliveries only where `resource` asks for them. */
     readonly list: (query: {
       readonly caller: string
       readonly status?: Status | undefined
@@ -152,7 +178,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
   }
 >() {
   /** Needs a `Worker`: what the jobs do. */
-  static readonly layerWorker: Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Worker | OffloadConfig> =
+  static readonly layerWorker: Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Work | OffloadConfig> =
     Layer.effect(
       Offload,
       Effect.gen(function* () {
@@ -160,6 +186,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         const permits = yield* Permits
         const worker = yield* Worker
         const dispatcher = yield* Dispatcher
+        const webhooks = yield* Webhook
         const config = yield* OffloadConfig
 
         const find = (name: string): Effect.Effect<Resource, UnknownResource> =>
@@ -204,9 +231,30 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
 
         const snapshot = (job: Job, input: Input): Effect.Effect<Snapshot, JobNotFound | StoreError> =>
           Effect.map(
-            Effect.all([place(job), job.attempt === 0 ? Effect.succeed("") : store.output(job.id)]),
-            ([queue, output]) => ({ job, input, output, queue }),
+            Effect.all([
+              place(job),
+              job.attempt === 0 ? Effect.succeed("") : store.output(job.id),
+              isTerminal(job.status) && job.webhook !== null ? deliveryOf(job.webhook.delivery) : Effect.succeed(null),
+            ]),
+            ([queue, output, delivery]) => ({ job, input, output, queue, delivery }),
           )
+
+        /** Each of the two is removed when its own retention ends. */
+        const deliveryOf = (id: JobId) => Effect.catchTag(store.get(id), "JobNotFound", () => Effect.succeed(null))
+
+        /** What the job keeps of its webhook, if it has one that is taken. */
+        const webhookOf = (webhook: Submission["webhook"], now: number) =>
+          Effect.gen(function* () {
+            if (webhook === undefined) return null
+            if (config.webhookSecrets.length === 0) return yield* new WebhooksNotConfigured()
+            yield* webhooks.check(webhook.url)
+            return {
+              url: webhook.url,
+              delivery: makeId(now),
+              maxAttempts: config.webhookRetry.length + 1,
+              timeoutMillis: config.webhookTimeout,
+            }
+          })
 
         const get = (id: JobId) => Effect.flatMap(store.getWithInput(id), ({ job, input }) => snapshot(job, input))
 
@@ -215,7 +263,9 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             const resource = yield* submission.resource === undefined
               ? Effect.succeed(config.resources[0])
               : find(submission.resource)
-            const id = makeId(yield* Clock.currentTimeMillis)
+            const now = yield* Clock.currentTimeMillis
+            const webhook = yield* webhookOf(submission.webhook, now)
+            const id = makeId(now)
             const { created, job } = yield* store
               .create(
                 {
@@ -228,6 +278,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
                   timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
                   maxCostUsd: submission.maxCostUsd ?? null,
                   deadlineMillis: submission.deadlineMillis ?? null,
+                  webhook,
                   idempotency: submission.idempotency ?? null,
                 },
                 { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller },
@@ -255,7 +306,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         // The job is saved: a store that fails now must not turn the answer into a refusal.
         const saved = (job: Job, input: Input) =>
           orAsSaved(
-            Effect.map(lastPlace(job), (queue) => ({ job, input, output: "", queue })),
+            Effect.map(lastPlace(job), (queue) => ({ job, input, output: "", queue, delivery: null })),
             job,
             input,
           )
@@ -270,7 +321,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
               Effect.logWarning("answered without its place in the queue").pipe(
                 Effect.annotateLogs({ module: "Offload", jobId: job.id, error: error.message }),
               ),
-              { job, input, output: "", queue: null },
+              { job, input, output: "", queue: null, delivery: null },
             ),
           )
 
@@ -305,6 +356,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             const before = yield* store.get(id)
             const job = yield* store.cancel(id)
             yield* dispatcher.interrupt(id)
+            if (job.webhook !== null) yield* dispatcher.feed(deliveries)
             if (before.cancelRequestedAt === null && job.cancelRequestedAt !== null) {
               yield* logCancel(job)
             }

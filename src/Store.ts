@@ -3,6 +3,8 @@
  *
  * What every layer promises:
  * - A write is durable before its effect succeeds; a write that failed has changed nothing, or has been made whole.
+ * - A job that has a webhook is given its delivery in the write that ends it, whichever operation that is: a queued job
+ *   of the resource `deliveries` (see `Job/Delivery.ts`), which no limit of a queue keeps out.
  * - Each operation is atomic, and applies the transitions of `Job/Transition.ts` alone.
  * - Each operation answers or fails within 2 s.
  * - Times come from Effect's `Clock`.
@@ -126,7 +128,7 @@ export class Store extends Context.Tag("effect-offload/Store")<
     readonly getWithInput: (id: JobId) => Effect.Effect<JobWithInput, JobNotFound | StoreError>
 
     /**
-     * Jobs of a caller, newest first. `limit` is at least 1. A cursor stays valid while jobs come and go: the next
+     * Jobs of a caller, newest first; deliveries only where `resource` asks for them. `limit` is at least 1. A cursor stays valid while jobs come and go: the next
      * page continues below the last job of the page before. A cursor that this store did not make is as no cursor.
      */
     readonly list: (query: {

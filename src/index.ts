@@ -28,6 +28,8 @@ export {
   type Submission,
   settle,
   UnknownResource,
+  WebhookRefused,
+  WebhooksNotConfigured,
 } from "./Offload.js"
 
 // What a job is made of: a call of an LLM (`Worker.layerLlm`), or work of yours.
@@ -38,6 +40,11 @@ export { Worker } from "./Offload/Worker.js"
 
 export * as SubprocessLlm from "./Llm/Subprocess.js"
 export { Llm, type LlmError, type LlmRequest } from "./Llm.js"
+
+// What tells of jobs' ends: `PostWebhook.layer` sends signed requests, `Webhook.layerNone` nothing.
+
+export * as PostWebhook from "./Webhook/Post.js"
+export { type Message, Webhook, type WebhookError } from "./Webhook.js"
 
 // Where jobs are kept: `MemoryStore.layer` in the process, `LmdbStore.layer({ path })` in a folder,
 // `RedisStore.layer({ url })` in Redis. And where outcomes go that the store did not take: `Spool.layer(path)`, or `Spool.layerNone` beside a store in memory.

@@ -10,6 +10,7 @@ import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 import * as Lmdb from "./Store/Lmdb.js"
 import * as Telemetry from "./Telemetry.js"
+import * as Post from "./Webhook/Post.js"
 
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, redisEviction, redisPrefix, redisUrl }) => {
@@ -59,6 +60,7 @@ const ServiceLayer = Layer.effectDiscard(announce).pipe(
   Layer.provide(Telemetry.layer),
   Layer.provide(Offload.layer),
   Layer.provide(Subprocess.layer),
+  Layer.provide(Post.layer),
   Layer.provide(StoreLayer),
   Layer.provide(LoggerLayer),
   Layer.provide(OffloadConfig.layerFromEnv),

@@ -38,6 +38,16 @@ export const problems = {
     title: "The Idempotency-Key was used for another submission",
     doc: "The same key came with another body within 24 hours. The first job is unchanged and nothing was saved: use a new key.",
   },
+  "webhook-not-allowed": {
+    status: 422,
+    title: "The webhook is not allowed",
+    doc: "The service sends to public addresses by `https:` alone, unless OFFLOAD_WEBHOOK_ALLOW_HOSTS names the host or its range. Nothing was saved.",
+  },
+  "webhooks-not-configured": {
+    status: 422,
+    title: "Webhooks are not configured",
+    doc: "The job has a `webhook`, and the service has no OFFLOAD_WEBHOOK_SECRET to sign it with. Nothing was saved: submit without it, and ask with `GET /jobs/{id}`.",
+  },
   unauthorized: {
     status: 401,
     title: "A key is needed",

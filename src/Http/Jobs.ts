@@ -33,6 +33,7 @@ export const submit = (body: SubmitJob) =>
       maxAttempts: body.maxAttempts,
       timeoutMillis: millis(body.timeoutSeconds),
       maxCostUsd: body.maxCostUsd,
+      webhook: body.webhook,
       deadlineMillis: millis(body.deadlineSeconds),
       idempotency:
         headers["idempotency-key"] === undefined

@@ -9,6 +9,8 @@ import type {
   QueueFull,
   StoreError,
   UnknownResource,
+  WebhookRefused,
+  WebhooksNotConfigured,
 } from "../Offload.js"
 
 /** What a call is answered with when it cannot be done. */
@@ -36,7 +38,15 @@ export const toResponse = (problem: Problem): HttpServerResponse.HttpServerRespo
   })
 
 /** The errors that the service's calls can fail with. */
-export type ServiceError = IdempotencyConflict | JobNotFound | JobNotTerminal | QueueFull | StoreError | UnknownResource
+export type ServiceError =
+  | IdempotencyConflict
+  | JobNotFound
+  | JobNotTerminal
+  | QueueFull
+  | StoreError
+  | UnknownResource
+  | WebhookRefused
+  | WebhooksNotConfigured
 
 /** What each of them is to a caller. */
 export const fromServiceError = (error: ServiceError): Problem => {
@@ -58,6 +68,10 @@ export const fromServiceError = (error: ServiceError): Problem => {
       })
     case "UnknownResource":
       return new Problem({ slug: "unknown-resource", detail: error.message, extensions: { known: error.known } })
+    case "WebhookRefused":
+      return new Problem({ slug: "webhook-not-allowed", detail: error.message })
+    case "WebhooksNotConfigured":
+      return new Problem({ slug: "webhooks-not-configured", detail: error.message })
   }
 }
 

@@ -1,6 +1,6 @@
 /** How jobs and resources are written as JSON: times as RFC 3339, durations in seconds. */
-import type { Job, JobSummary, Resource } from "../Api.js"
-import type { Job as StoredJob } from "../Job.js"
+import type { Job, JobSummary, Resource, Webhook } from "../Api.js"
+import { isTerminal, type Job as StoredJob, type Webhook as StoredWebhook } from "../Job.js"
 import type { ResourceState, Snapshot } from "../Offload.js"
 
 export const jobSummary = (job: StoredJob): typeof JobSummary.Encoded => ({
@@ -21,7 +21,7 @@ export const jobSummary = (job: StoredJob): typeof JobSummary.Encoded => ({
   error: job.error,
 })
 
-export const job = ({ input, job, output, queue }: Snapshot): typeof Job.Encoded => ({
+export const job = ({ delivery, input, job, output, queue }: Snapshot): typeof Job.Encoded => ({
   ...jobSummary(job),
   input,
   output:
@@ -33,12 +33,28 @@ export const job = ({ input, job, output, queue }: Snapshot): typeof Job.Encoded
     startedAt: time(startedAt),
     finishedAt: timeOrNull(finishedAt),
   })),
+  webhook: job.webhook === null ? null : webhook(job, job.webhook, delivery),
+  deliveryOf: job.deliveryOf?.id ?? null,
   ...(queue === null
     ? {}
     : {
         position: queue.ahead === null ? null : queue.ahead + 1,
         expectedStartAt: timeOrNull(queue.expectedStartAt),
       }),
+})
+
+const webhook = (
+  { status }: StoredJob,
+  { delivery: id, url }: StoredWebhook,
+  delivery: StoredJob | null,
+): typeof Webhook.Encoded => ({
+  url,
+  id,
+  status: delivery?.status ?? (isTerminal(status) ? "removed" : "waiting"),
+  attempts: delivery?.attempt ?? 0,
+  error: delivery?.error ?? null,
+  retryAt: timeOrNull(delivery?.retryAt ?? null),
+  finishedAt: timeOrNull(delivery?.finishedAt ?? null),
 })
 
 export const resource = (state: ResourceState): typeof Resource.Encoded => ({

@@ -11,7 +11,7 @@
  * ```
  */
 import { Schema } from "effect"
-import type { Attempt, Input, Job, JobId, Metadata } from "../Job.js"
+import type { Attempt, Input, Job, JobId, Metadata, Webhook } from "../Job.js"
 import { Ending, Failure, isTerminal, Output, Usage } from "../Job.js"
 import { Expired, Orphaned, toFailure } from "./JobError.js"
 
@@ -26,6 +26,7 @@ export interface NewJob {
   readonly timeoutMillis: number
   readonly maxCostUsd: number | null
   readonly deadlineMillis: number | null
+  readonly webhook: Webhook | null
   /** `fingerprint` tells whether a second submission with the same key is the same submission. */
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null
 }
@@ -66,6 +67,8 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   deadlineAt: job.deadlineMillis === null ? null : now + job.deadlineMillis,
   metadata: job.metadata,
   idempotencyKey: job.idempotency?.key ?? null,
+  webhook: job.webhook,
+  deliveryOf: null,
   error: null,
   usage: null,
   truncated: false,

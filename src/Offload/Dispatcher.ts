@@ -3,14 +3,16 @@
  * order in which the store queues them, and leaves the rest in the store: a queue of any length costs nothing here.
  */
 import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue } from "effect"
-import type { JobId } from "../Job.js"
-import { OffloadConfig, type Resource } from "../OffloadConfig.js"
+import { deliveries, type JobId } from "../Job.js"
+import { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError } from "../Store.js"
+import type { Webhook } from "../Webhook.js"
+import { settleDelivery } from "./Delivery.js"
 import { logExpired } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
 import { rescue, rescueJob } from "./Rescue.js"
-import { fork } from "./Settle.js"
+import { fork, type Settled } from "./Settle.js"
 import type { Spool, SpoolError } from "./Spool.js"
 import { Worker } from "./Worker.js"
 
@@ -42,42 +44,45 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
   static readonly layer: Layer.Layer<
     Dispatcher,
     StoreError | SpoolError,
-    Store | Spool | Outcomes | Permits | Worker | OffloadConfig
+    Store | Spool | Outcomes | Permits | Worker | Webhook | OffloadConfig
   > = Layer.scoped(
     Dispatcher,
     Effect.gen(function* () {
-      const context = yield* Effect.context<Outcomes | Store | Permits>()
+      const context = yield* Effect.context<Needs>()
       const store = yield* Store
       const outcomes = yield* Outcomes
       const permits = yield* Permits
       const worker = yield* Worker
       const config = yield* OffloadConfig
 
+      const lane = (name: string, settle: Lane["settle"]): [string, Lane] => [
+        name,
+        { name, settle, carried: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
+      ]
       const lanes = new Map<string, Lane>(
-        config.resources.map((resource) => [
-          resource.name,
-          { resource, carried: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
-        ]),
+        config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }))),
       )
+      // Without permits there is no secret: deliveries stay queued until there is one.
+      if (permits.resources.includes(deliveries)) lanes.set(...lane(deliveries, settleDelivery))
       const ended = yield* Queue.unbounded<Ended>()
       let draining = false
 
-      const carry = ({ carried, resource }: Lane, id: JobId, caller: string) =>
-        fork(worker.settle({ id, resource })).pipe(
+      const carry = ({ carried, name, settle }: Lane, id: JobId, caller: string) =>
+        fork(settle(id)).pipe(
           // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
           Effect.mapInputContext((_: Context.Context<never>) => context),
           Effect.tap((fiber) => {
             carried.set(id, { fiber, caller })
             fiber.addObserver((exit) => {
               carried.delete(id)
-              ended.unsafeOffer({ resource: resource.name, id, exit })
+              ended.unsafeOffer({ resource: name, id, exit })
             })
           }),
         )
 
       /** How many more jobs of a resource may be begun at `now`. */
-      const free = ({ carried, resource }: Lane, now: number): number => {
-        const usage = permits.usage(resource.name)
+      const free = ({ carried, name }: Lane, now: number): number => {
+        const usage = permits.usage(name)
         if (draining || usage === null || (usage.heldUntil ?? 0) > now) return 0
         return Math.max(0, usage.permits - carried.size)
       }
@@ -94,9 +99,9 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         Effect.gen(function* () {
           const room = free(lane, yield* Clock.currentTimeMillis)
           if (room === 0) return
-          const { carried, resource } = lane
+          const { carried, name } = lane
           // A carried job stays in the queue until its fiber has claimed it.
-          const ids = yield* store.queued(resource.name, room + carried.size + outcomes.unreadable.size, busy(lane))
+          const ids = yield* store.queued(name, room + carried.size + outcomes.unreadable.size, busy(lane))
           const next = ids.filter((id) => !carried.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
           let passed = 0
           for (const id of next) {
@@ -117,7 +122,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       const unlessStoreIsDown = (lane: Lane, forked: Effect.Effect<void, StoreError>) =>
         Effect.catchTag(forked, "StoreError", (error) =>
           Effect.logWarning("queue not read: the store is out of reach").pipe(
-            Effect.annotateLogs({ module: "Offload", resource: lane.resource.name, error: error.message }),
+            Effect.annotateLogs({ module: "Offload", resource: lane.name, error: error.message }),
           ),
         )
 
@@ -132,8 +137,12 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
 
       const next = ({ exit, id, resource }: Ended) =>
         Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)
-          ? Effect.zipRight(abandoned(id, exit.cause), feed(resource))
-          : feed(resource)
+          ? Effect.zipRight(abandoned(id, exit.cause), feedAfter(resource))
+          : feedAfter(resource)
+
+      /** A permit is free again, and the job that had it may have left a delivery. */
+      const feedAfter = (resource: string) =>
+        resource === deliveries ? feed(resource) : Effect.zipRight(feed(resource), feed(deliveries))
 
       // Settling never fails; should it die of a bug, the job must not stay `running` for ever.
       const abandoned = (id: JobId, cause: Cause.Cause<never>) =>
@@ -226,9 +235,13 @@ interface Ended {
   readonly exit: Exit.Exit<void>
 }
 
-/** The fibers that carry a resource's jobs, and whose turn it is to fork more of them. */
+/** What the work of jobs needs, beside what a \`Worker\` has put into it. */
+type Needs = Outcomes | Store | Permits | Webhook
+
+/** What a resource's jobs are made of, the fibers that carry them, and whose turn it is to fork more of them. */
 interface Lane {
-  readonly resource: Resource
+  readonly name: string
+  readonly settle: (id: JobId) => Settled<Needs>
   readonly carried: Map<JobId, { readonly fiber: Fiber.RuntimeFiber<void>; readonly caller: string }>
   readonly turn: Effect.Semaphore
 }

@@ -14,6 +14,7 @@ const annotations = (job: Job) => ({
   resource: job.resource,
   attempt: job.attempt,
   status: job.status,
+  ...(job.deliveryOf === null ? {} : { deliveryOf: job.deliveryOf.id }),
 })
 
 const logJob = (message: string, job: Job): Effect.Effect<void> =>

@@ -29,7 +29,10 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
      */
     readonly claim: Claim
 
-    /** When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said. */
+    /**
+     * When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said. The
+     * backoffs of a delivery are those of `OFFLOAD_WEBHOOK_RETRY_SECONDS`.
+     */
     readonly retryAt: (job: Job, failure: Failure | null) => Effect.Effect<number>
 
     /** Stores an outcome, and logs it. Ends when the store, or else the spool, has it. */
@@ -50,6 +53,13 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
       const config = yield* OffloadConfig
       const unreadable = new Set<JobId>()
       let hurried = false
+
+      const backoff = (job: Job): number => {
+        const { retryBase, retryMax, webhookRetry } = config
+        return job.deliveryOf === null
+          ? Math.min(retryMax, retryBase * 2 ** (failedAttempts(job) + refusedAttempts(job)))
+          : (webhookRetry[failedAttempts(job)] ?? Math.max(...webhookRetry))
+      }
 
       const claim: Claim = (job, interruptible, pause = firstPause) =>
         store.claim(job.id, job.adapter).pipe(
@@ -111,11 +121,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
           Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
             const spread = yield* Random.nextRange(0.5, 1.5)
-            const backoff = Math.min(
-              config.retryMax,
-              config.retryBase * 2 ** (failedAttempts(job) + refusedAttempts(job)),
-            )
-            return now + Math.ceil(Math.max(backoff * spread, failure?.retryAfterMillis ?? 0))
+            return now + Math.ceil(Math.max(backoff(job) * spread, failure?.retryAfterMillis ?? 0))
           }),
       }
     }),

@@ -7,6 +7,7 @@
  * whoever forks.
  */
 import { Clock, Context, Effect, Layer } from "effect"
+import { deliveries } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 
 /** What a resource is doing now. */
@@ -52,10 +53,13 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
     readonly usage: (resource: string) => Usage | null
   }
 >() {
-  /** The resources of the settings. */
+  /** The resources of the settings, and that of deliveries where there is a secret to sign them with. */
   static readonly layerFromConfig: Layer.Layer<Permits, never, OffloadConfig> = Layer.unwrapEffect(
-    Effect.map(OffloadConfig, ({ resources }) =>
-      Permits.layer(Object.fromEntries(resources.map(({ name, permits }) => [name, permits]))),
+    Effect.map(OffloadConfig, ({ resources, webhookPermits, webhookSecrets }) =>
+      Permits.layer({
+        ...Object.fromEntries(resources.map(({ name, permits }) => [name, permits])),
+        ...(webhookSecrets.length === 0 ? {} : { [deliveries]: webhookPermits }),
+      }),
     ),
   )
 

@@ -3,6 +3,7 @@
  * throws `KvError`, as `Kv` does.
  */
 import { Effect, Either, Schema } from "effect"
+import { arising } from "../Job/Delivery.js"
 import { type Event, type Input, type Job, JobId } from "../Job.js"
 import { JobNotFound } from "../Store.js"
 import * as Commit from "./Commit.js"
@@ -37,7 +38,7 @@ export interface Jobs {
   readonly change: <A, E>(id: JobId, decide: DecideOn<A, E>) => Effect.Effect<A, E | JobNotFound | KvError>
   /** The same under the lock of its idempotency key too, as a removal has to. */
   readonly changeAll: <A, E>(id: JobId, decide: DecideOn<A, E>) => Effect.Effect<A, E | JobNotFound | KvError>
-  /** The plan that makes `before` into `after`, with its indices, its event and `more`. */
+  /** The plan that makes `before` into `after`, with its indices, its event, its delivery where it ends, and `more`. */
   readonly move: <A>(before: Job | null, after: Job, now: number, answer: A, more?: ReadonlyArray<Op>) => Commit.Plan<A>
   /** The plan that removes a job and all that belongs to it. */
   readonly erase: <A>(job: Job, answer: A) => Commit.Plan<A>
@@ -57,6 +58,7 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
     const { run } = Commit.make(kv)
     const watch = Watch.make()
     let sequence = highest
+    const nextSequence = () => ++sequence
 
     const find: Jobs["find"] = (id) => {
       const text = kv.get("jobs", id)
@@ -86,7 +88,7 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
       tally,
       watch,
       run,
-      nextSequence: () => ++sequence,
+      nextSequence,
       find,
       input: (id) => {
         const text = kv.get("inputs", id)
@@ -120,18 +122,23 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
             decideOn(id, decide),
           ),
         ),
-      move: (before, after, now, answer, more = []) => ({
-        ops: [
-          ...Record.write(before, after),
-          ...(before?.status === after.status ? [] : [Record.writeStatus(after, now)]),
-          ...more,
-        ],
-        answer,
-        onCommitted: () => {
-          tally.move(before, after)
-          watch.notify(after.id, after.events)
-        },
-      }),
+      move: (before, after, now, answer, more = []) => {
+        const delivery = arising(before, after, nextSequence, now)
+        return {
+          ops: [
+            ...Record.write(before, after),
+            ...(before?.status === after.status ? [] : [Record.writeStatus(after, now)]),
+            ...more,
+            ...(delivery === null ? [] : Record.writeNew(delivery.job, delivery.input, now)),
+          ],
+          answer,
+          onCommitted: () => {
+            tally.move(before, after)
+            if (delivery !== null) tally.move(null, delivery.job)
+            watch.notify(after.id, after.events)
+          },
+        }
+      },
       erase: (job, answer) => {
         const ops = Record.erase(job)
         if (job.idempotencyKey !== null) {

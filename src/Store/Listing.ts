@@ -1,6 +1,6 @@
 /** A caller's jobs, newest first: its index of each resource and state, merged by sequence. */
 import { Effect } from "effect"
-import { Status } from "../Job.js"
+import { deliveries, Status } from "../Job.js"
 import type { Counts, Page } from "../Store.js"
 import type { Jobs } from "./Jobs.js"
 import * as Key from "./Key.js"
@@ -49,7 +49,7 @@ function* places(
   const heads: Array<{ entry: Entry; readonly rest: Iterator<Entry> }> = []
   try {
     for (const [name, row] of counts) {
-      if (resource !== undefined && name !== resource) continue
+      if (resource === undefined ? name === deliveries : name !== resource) continue
       for (const each of Status.literals) {
         if (row[each] === 0 || (status !== undefined && each !== status)) continue
         const start = Key.under(caller, name, each).start

@@ -85,6 +85,13 @@ export const write = (before: Job | null, after: Job): Array<Op> => {
   ]
 }
 
+/** What writes a job that there was not, with its input and its first event. */
+export const writeNew = (job: Job, input: Input, at: number): Array<Op> => [
+  ...write(null, job),
+  put("inputs", job.id, JSON.stringify(input)),
+  writeStatus(job, at),
+]
+
 /** What removes the record, its indices and its input, but not its log. */
 export const erase = (job: Job): Array<Op> => [
   remove("jobs", job.id),

@@ -1,5 +1,5 @@
 /** How many jobs there are: kept in the process so that nobody has to count. */
-import type { Job, Status } from "../Job.js"
+import { deliveries, type Job, type Status } from "../Job.js"
 import type { Counts } from "../Store.js"
 
 /** Of a job: whose it is, and where it waits. */
@@ -36,7 +36,8 @@ export const make = (): Tally => {
   }
   const place = ({ caller, resource }: Owner, change: 1 | -1): void => {
     count(places, resource, change)
-    count(placesOfCaller, caller, change)
+    // A caller does not submit deliveries, and must not be kept from submitting by a receiver that is away.
+    if (resource !== deliveries) count(placesOfCaller, caller, change)
   }
 
   const add: Tally["add"] = (owner, status, change = 1) => {

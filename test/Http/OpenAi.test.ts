@@ -177,6 +177,7 @@ class Life {
         timeoutMillis: 1000,
         maxCostUsd: null,
         deadlineMillis: null,
+        webhook: null,
         idempotency: null,
       },
       1,

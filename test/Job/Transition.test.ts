@@ -14,6 +14,7 @@ const submission = (fields: Partial<Transition.NewJob> = {}): Transition.NewJob 
   timeoutMillis: 60_000,
   maxCostUsd: null,
   deadlineMillis: null,
+  webhook: null,
   idempotency: null,
   ...fields,
 })

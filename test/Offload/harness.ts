@@ -8,6 +8,7 @@ import { Offload } from "../../src/Offload.js"
 import { OffloadConfig, type Settings } from "../../src/OffloadConfig.js"
 import * as Memory from "../../src/Store/Memory.js"
 import type { Store } from "../../src/Store.js"
+import { Webhook } from "../../src/Webhook.js"
 
 export type Script = (request: LlmRequest) => Effect.Effect<unknown, LlmError>
 
@@ -26,9 +27,11 @@ export const service = (
   settings: Partial<Settings> = {},
   store: Layer.Layer<Store> = Memory.layer,
   spool: Layer.Layer<Spool> = Spool.layerNone,
+  webhook: Layer.Layer<Webhook> = Webhook.layerNone,
 ) =>
   Offload.layer.pipe(
     Layer.provide(llm(script)),
+    Layer.provide(webhook),
     Layer.provideMerge(
       Layer.mergeAll(store, spool, OffloadConfig.layer({ retryBase: 10, retryMax: 20, drain: 0, ...settings })),
     ),

@@ -13,6 +13,7 @@ export const submission = (fields: Partial<NewJob> = {}): NewJob => ({
   timeoutMillis: 60_000,
   maxCostUsd: null,
   deadlineMillis: null,
+  webhook: null,
   idempotency: null,
   ...fields,
 })

@@ -426,6 +426,128 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
     )
   })
 
+  describe(`${name}: deliveries`, () => {
+    const webhook = (delivery: JobId) => ({ url: "https://example.com/", delivery, maxAttempts: 4, timeoutMillis: 10 })
+
+    /** A job with a webhook, and the id of its delivery. */
+    const withWebhook = (fields: Parameters<typeof submission>[0] = {}) =>
+      Effect.gen(function* () {
+        const delivery = makeId(0)
+        const [id] = (yield* save({ webhook: webhook(delivery), ...fields })) as [JobId]
+        return { id, delivery }
+      })
+
+    test(
+      "are saved once, in the write that ends their job, whatever ends it",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const expected: Array<JobId> = []
+        /** Ends a job with a webhook, and looks at what there is at the moment at which its end can be read. */
+        const ends = (
+          status: Status,
+          fields: Parameters<typeof submission>[0],
+          end: (id: JobId) => Effect.Effect<unknown, unknown, Store>,
+        ) =>
+          Effect.gen(function* () {
+            const { delivery, id } = yield* withWebhook(fields)
+            const seen = yield* Effect.fork(
+              Effect.gen(function* () {
+                for (;;) {
+                  const job = yield* store.get(id)
+                  if (isTerminal(job.status)) return yield* store.get(delivery)
+                  expect(yield* Effect.flip(store.get(delivery))).toMatchObject({ _tag: "JobNotFound" })
+                  yield* store.awaitEvent(id, job.events)
+                }
+              }),
+            )
+            yield* Effect.yieldNow()
+            yield* end(id)
+            expected.push(delivery)
+            const job = yield* store.get(id)
+            expect(job.status).toBe(status)
+            expect(yield* Fiber.join(seen)).toMatchObject({
+              id: delivery,
+              resource: "webhooks",
+              caller: "ada",
+              status: "queued",
+              maxAttempts: 4,
+              timeoutMillis: 10,
+              deliveryOf: { id, url: "https://example.com/" },
+              webhook: null,
+            })
+            const { input } = yield* store.getWithInput(delivery)
+            expect(JSON.parse(input.prompt)).toMatchObject({ type: `job.${status}`, data: { id, status } })
+            expect((yield* store.events(delivery, 0)).events).toMatchObject([{ event: 1, status: "queued" }])
+            expect(yield* store.queued("webhooks", 99)).toEqual(expected)
+          })
+
+        yield* ends("succeeded", {}, (id) =>
+          Effect.gen(function* () {
+            yield* finish(id)
+            yield* Effect.flip(store.settle(id, 1, succeeded, ""))
+            yield* store.cancel(id)
+          }),
+        )
+        yield* ends("failed", { maxAttempts: 2 }, (id) =>
+          Effect.gen(function* () {
+            yield* store.claim(id, "demo")
+            yield* store.settle(id, 1, { _tag: "Failed", failure, retryAt: 0 }, "")
+            yield* store.advance({ retentionMillis: day })
+            yield* store.claim(id, "demo")
+            yield* store.settle(id, 2, { _tag: "Orphaned", retryAt: 0 }, "")
+          }),
+        )
+        yield* ends("cancelled", {}, (id) => Effect.zipRight(store.cancel(id), store.cancel(id)))
+        yield* ends("cancelled", {}, (id) =>
+          Effect.gen(function* () {
+            yield* store.claim(id, "demo")
+            yield* store.cancel(id)
+            yield* store.settle(id, 1, { _tag: "Interrupted" }, "")
+          }),
+        )
+        yield* ends("failed", { deadlineMillis: 100 }, () =>
+          Effect.gen(function* () {
+            yield* TestClock.adjust(100)
+            yield* store.advance({ retentionMillis: day })
+            yield* store.advance({ retentionMillis: day })
+          }),
+        )
+        expect((yield* store.counts).get("webhooks")?.queued).toBe(5)
+      }),
+    )
+
+    test(
+      "are listed where they are asked for alone, and are no part of a caller's limit",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const { delivery, id } = yield* withWebhook()
+        yield* store.cancel(id)
+        expect((yield* listAll("ada")).map(({ id }) => id)).toEqual([id])
+        expect((yield* listAll("ada", 7, { status: "queued" })).map(({ id }) => id)).toEqual([])
+        expect((yield* listAll("ada", 7, { resource: "webhooks" })).map(({ id }) => id)).toEqual([delivery])
+        expect(yield* listAll("bob", 7, { resource: "webhooks" })).toEqual([])
+        yield* store.create(submission(), { maxQueued: 1, maxQueuedPerCaller: 1 })
+        yield* Effect.flip(store.create(submission(), { maxQueued: 9, maxQueuedPerCaller: 1 }))
+      }),
+    )
+
+    test(
+      "live on their own: their job may be removed before them, and they before it",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const { delivery, id } = yield* withWebhook()
+        yield* finish(id)
+        yield* store.remove(id)
+        const claimed = yield* store.claim(delivery, "webhook")
+        expect(JSON.parse(claimed?.input.prompt ?? "")).toMatchObject({ data: { id } })
+        expect(yield* store.settle(delivery, 1, succeeded, "")).toMatchObject({ status: "succeeded" })
+        expect(yield* store.queued("webhooks", 9)).toEqual([])
+        yield* store.remove(delivery)
+        expect((yield* store.counts).size).toBe(0)
+      }),
+    )
+  })
+
   describe(`${name}: reads`, () => {
     test(
       "list gives the newest first, by resource and status, while jobs come and go",

@@ -48,8 +48,8 @@ export class Service {
       .map((line) => JSON.parse(line))
   }
 
-  /** Starts it on a free port and waits until it says that it listens. */
-  async start(): Promise<this> {
+  /** Starts it on a free port and waits until it says that it listens. `env` counts for this run alone. */
+  async start(env: Readonly<Record<string, string>> = {}): Promise<this> {
     let output = ""
     const child = spawn(process.execPath, [main], {
       cwd: this.data,
@@ -63,6 +63,7 @@ export class Service {
         OFFLOAD_RETRY_MAX_SECONDS: "0.2",
         OFFLOAD_KILL_GRACE_SECONDS: "1",
         ...this.env,
+        ...env,
       },
     })
     this.#child = child

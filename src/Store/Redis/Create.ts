@@ -11,6 +11,7 @@ import { evaluate } from "./Connection.js"
 import type { Jobs } from "./Jobs.js"
 import { countField } from "./Keys.js"
 import * as Scripts from "./Scripts.js"
+import { around, placeholder } from "./Sequence.js"
 
 interface Submitted {
   readonly job: Job
@@ -19,9 +20,6 @@ interface Submitted {
 
 type Failure = IdempotencyConflict | QueueFull | KvError
 
-/** A sequence that no job has: where it stands in the text, the script puts the real one. */
-const placeholder = Number.MAX_SAFE_INTEGER
-
 export const create = (jobs: Jobs, submission: Transition.NewJob, limits: Limits): Effect.Effect<Submitted, Failure> =>
   Effect.gen(function* () {
     const { client, keys, lease } = jobs
@@ -29,7 +27,6 @@ export const create = (jobs: Jobs, submission: Transition.NewJob, limits: Limits
     const { caller, id, idempotency, input, resource } = submission
     const now = yield* Clock.currentTimeMillis
     const job = Transition.create(submission, placeholder, now)
-    const [before = "", after = ""] = JSON.stringify(job).split(`"sequence":${placeholder}`)
     const key = idempotency === null ? "" : Record.idempotencyKey(caller, idempotency.key)
 
     const reply = yield* evaluate(
@@ -49,8 +46,7 @@ export const create = (jobs: Jobs, submission: Transition.NewJob, limits: Limits
       ],
       [
         id,
-        `${before}"sequence":`,
-        after,
+        ...around(job),
         JSON.stringify(input),
         Record.statusEvent(job, now),
         countField(resource, "queued"),

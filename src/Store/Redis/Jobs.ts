@@ -1,7 +1,7 @@
 /** The jobs in Redis: reads them, and changes one of them from the record that was read to the next. */
 import { Clock, Effect, Either } from "effect"
-import type { Job, JobId } from "../../Job.js"
-import { isTerminal } from "../../Job.js"
+import type { Delivery } from "../../Job/Delivery.js"
+import { deliveries, isTerminal, type Job, type JobId } from "../../Job.js"
 import { JobNotFound, type JobWithInput } from "../../Store.js"
 import { KvError, reading } from "../Kv.js"
 import * as Record from "../Record.js"
@@ -9,6 +9,7 @@ import { type Client, command, evaluate } from "./Connection.js"
 import { countField, type Keys } from "./Keys.js"
 import type { Lease } from "./Lease.js"
 import * as Scripts from "./Scripts.js"
+import { around } from "./Sequence.js"
 
 /** How often a change is decided anew because another one came between. Each time somebody else got on. */
 const maxTries = 100
@@ -19,10 +20,14 @@ export interface Stored {
   readonly version: string
 }
 
-/** What becomes of a job: its next record with the events that it adds, or nothing. */
+/** What becomes of a job: its next record with the events that it adds and the delivery that it leaves, or nothing. */
 export interface Plan<A> {
   readonly answer: A
-  readonly next: { readonly job: Job; readonly events: ReadonlyArray<readonly [number: number, text: string]> } | null
+  readonly next: {
+    readonly job: Job
+    readonly events: ReadonlyArray<readonly [number: number, text: string]>
+    readonly delivery: Delivery | null
+  } | null
 }
 
 export interface Jobs {
@@ -45,6 +50,15 @@ export interface Jobs {
 const flag = (is: boolean): string => (is ? "1" : "")
 const time = (at: number | null): string => (at === null ? "" : String(Math.ceil(at)))
 
+const textsOf = ({ input, job }: Delivery, now: number): ReadonlyArray<string> => [
+  job.id,
+  ...around(job),
+  JSON.stringify(input),
+  Record.statusEvent(job, now),
+  countField(job.resource, "queued"),
+]
+const noDelivery = ["", "", "", "", "", ""]
+
 const warn = (what: string): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logWarning(`passed over: ${what}`), { module: "Store" })
 
@@ -61,8 +75,24 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
   const found = (id: JobId): Effect.Effect<Stored, JobNotFound | KvError> =>
     Effect.flatMap(find(id), (stored) => (stored === null ? new JobNotFound({ id }) : Effect.succeed(stored)))
 
-  const apply = (before: Job, version: string, { events, job }: NonNullable<Plan<unknown>["next"]>) => {
-    const queued = Number(job.status === "queued") - Number(before.status === "queued")
+  const keysOf = ({ job }: Delivery): ReadonlyArray<string> => [
+    keys.job(job.id),
+    keys.log(job.id),
+    keys.index(job),
+    keys.ready(job.resource, job.caller),
+    keys.heads(job.resource),
+    keys.sequence,
+  ]
+
+  const apply = (
+    before: Job,
+    version: string,
+    { delivery, events, job }: NonNullable<Plan<unknown>["next"]>,
+    now: number,
+  ) => {
+    // A caller does not submit deliveries, and must not be kept from submitting by a receiver that is away.
+    const isCounted = job.resource !== deliveries
+    const queued = isCounted ? Number(job.status === "queued") - Number(before.status === "queued") : 0
     return evaluate(
       client,
       Scripts.change,
@@ -79,6 +109,7 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
         keys.due("backoff"),
         keys.due("deadline"),
         keys.due("retention"),
+        ...(delivery === null ? [] : keysOf(delivery)),
       ],
       [
         job.id,
@@ -95,6 +126,7 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
         time(job.status === "queued" ? job.deadlineAt : null),
         time(isTerminal(job.status) ? job.finishedAt : null),
         keys.channel,
+        ...(delivery === null ? noDelivery : textsOf(delivery, now)),
         ...events.flat(),
       ],
     )
@@ -113,8 +145,9 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
     Effect.gen(function* () {
       yield* lease.check
       const { job, version } = yield* found(id)
-      const { answer, next } = yield* decide(job, yield* Clock.currentTimeMillis)
-      if (next === null || (yield* apply(job, version, next)) === 1) return answer
+      const now = yield* Clock.currentTimeMillis
+      const { answer, next } = yield* decide(job, now)
+      if (next === null || (yield* apply(job, version, next, now)) === 1) return answer
       yield* again(tries)
       return yield* change(id, decide, tries - 1)
     })

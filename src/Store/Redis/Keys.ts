@@ -12,7 +12,7 @@
  * | `running` | set | ids |
  * | `due:backoff` `due:deadline` `due:retention` | sorted set | ids by the time they count from |
  * | `counts` | hash | how many jobs, by resource and status |
- * | `queued` | hash | how many jobs are queued, by caller |
+ * | `queued` | hash | how many jobs are queued, by caller; deliveries are not counted |
  * | `idempotency:<digest>` | hash | the first use of a key; expires |
  * | `sequence` | number | of the newest job |
  * | `owner` | text | the process that holds the lease; expires |

@@ -1,6 +1,6 @@
 /** A caller's jobs, newest first: its index of each resource and state, merged by sequence. */
 import { Effect } from "effect"
-import { Status } from "../../Job.js"
+import { deliveries, Status } from "../../Job.js"
 import type { Counts, Page } from "../../Store.js"
 import { jobIds } from "../Jobs.js"
 import type { KvError } from "../Kv.js"
@@ -43,7 +43,7 @@ export const list = (
   Effect.gen(function* () {
     const below = decodeCursor(cursor)
     const indices = [...(yield* counts(client, keys))]
-      .filter(([name]) => resource === undefined || name === resource)
+      .filter(([name]) => (resource === undefined ? name !== deliveries : name === resource))
       .flatMap(([name, row]) =>
         Status.literals
           .filter((each) => row[each] > 0 && (status === undefined || each === status))

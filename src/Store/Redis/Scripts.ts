@@ -25,6 +25,20 @@ local function head(ready, heads, caller)
   if first[2] then redis.call('ZADD', heads, first[2], caller) else redis.call('ZREM', heads, caller) end
 end`
 
+/** Saves a job that is ready, with its first event, and gives its sequence. Needs \`count\` and \`head\`. */
+const save = `
+local function save(id, caller, before, after, input, event, field, job, log, counts, index, ready, heads, newest, channel)
+  local sequence = redis.call('INCR', newest)
+  redis.call('HSET', job, 'job', before .. string.format('%d', sequence) .. after, 'input', input, 'v', 1)
+  redis.call('XADD', log, '1-0', 'event', event)
+  count(counts, field, 1)
+  redis.call('ZADD', index, sequence, id)
+  redis.call('ZADD', ready, sequence, id)
+  head(ready, heads, caller)
+  redis.call('PUBLISH', channel, id .. ' 1')
+  return sequence
+end`
+
 /**
  * Saves a job.
  *
@@ -34,7 +48,7 @@ end`
  * fingerprint, now, milliseconds that a first use counts
  * Reply: {'created', sequence} | {'used', id, fingerprint} | {'exists'} | {'full', 'resource' | 'caller'}
  */
-export const create = script(`${count}${head}
+export const create = script(`${count}${head}${save}
 local id, caller, now = ARGV[1], ARGV[7], tonumber(ARGV[15])
 if ARGV[12] == '1' then
   local use = redis.call('HMGET', KEYS[1], 'id', 'fingerprint', 'at')
@@ -47,33 +61,27 @@ if tonumber(redis.call('HGET', KEYS[4], ARGV[6]) or 0) >= tonumber(ARGV[8]) then
 if ARGV[9] ~= '' and tonumber(redis.call('HGET', KEYS[5], caller) or 0) >= tonumber(ARGV[9]) then
   return {'full', 'caller'}
 end
-local sequence = redis.call('INCR', KEYS[10])
-redis.call('HSET', KEYS[2], 'job', ARGV[2] .. string.format('%d', sequence) .. ARGV[3], 'input', ARGV[4], 'v', 1)
-redis.call('XADD', KEYS[3], '1-0', 'event', ARGV[5])
-count(KEYS[4], ARGV[6], 1)
+local sequence = save(id, caller, ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6],
+  KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7], KEYS[8], KEYS[10], ARGV[11])
 count(KEYS[5], caller, 1)
-redis.call('ZADD', KEYS[6], sequence, id)
-redis.call('ZADD', KEYS[7], sequence, id)
-head(KEYS[7], KEYS[8], caller)
 if ARGV[10] ~= '' then redis.call('ZADD', KEYS[9], ARGV[10], id) end
 if ARGV[12] == '1' then
   redis.call('HSET', KEYS[1], 'id', id, 'fingerprint', ARGV[14], 'at', ARGV[15])
   redis.call('PEXPIRE', KEYS[1], ARGV[16])
 end
-redis.call('PUBLISH', ARGV[11], id .. ' 1')
 return {'created', sequence}`)
 
 /**
- * Makes a record into the next one.
+ * Makes a record into the next one, and saves the delivery of a job that ends thereby.
  *
  * KEYS: job, log, counts, queued, index before, index after, ready, heads, running, due:backoff, due:deadline,
- * due:retention
+ * due:retention; of the delivery, if there is one: job, log, index, ready, heads, and sequence
  * ARGV: id, version that was read, record, sequence, caller, field of \`counts\` before, after, change of \`queued\`,
- * '1' if it is ready, '1' if it is running, times of the three due sets or '', channel, then number and text of
- * each new event
+ * '1' if it is ready, '1' if it is running, times of the three due sets or '', channel; of the delivery, or '': id,
+ * record before and after its sequence, input, event, field of \`counts\`; then number and text of each new event
  * Reply: 1, or 0 where the record has changed since, or is no more
  */
-export const change = script(`${count}${head}
+export const change = script(`${count}${head}${save}
 local id = ARGV[1]
 if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'job', ARGV[3])
@@ -92,7 +100,11 @@ for due = 0, 2 do
   local at = ARGV[11 + due]
   if at ~= '' then redis.call('ZADD', KEYS[10 + due], at, id) else redis.call('ZREM', KEYS[10 + due], id) end
 end
-for at = 15, #ARGV, 2 do
+if ARGV[15] ~= '' then
+  save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], ARGV[20],
+    KEYS[13], KEYS[14], KEYS[3], KEYS[15], KEYS[16], KEYS[17], KEYS[18], ARGV[14])
+end
+for at = 21, #ARGV, 2 do
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'event', ARGV[at + 1])
   redis.call('PUBLISH', ARGV[14], id .. ' ' .. ARGV[at])
 end
