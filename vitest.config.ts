@@ -9,8 +9,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts", "examples/*.test.ts"],
     globalSetup: ["test/build.ts"],
     // End-to-end tests start real processes and wait for them; a test that hangs must still end.
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 90_000,
+    hookTimeout: 90_000,
     // Processes, because tests send signals, change directories and load native modules; two, because the tests
     // start processes of their own and measure time.
     pool: "forks",

@@ -81,6 +81,7 @@ export class Service {
         return address !== undefined
       },
       () => `it does not listen:\n${output}`,
+      60,
     )
     return this
   }

@@ -52,13 +52,13 @@ describe("a caller", () => {
     await waitUntil(async () => (await state()).queued === 3 && (await state()).running === 2)
   })
 
-  it("with hundreds of jobs does not starve another's one", async () => {
+  it("with a hundred jobs does not starve another's one", async () => {
     await start({ OFFLOAD_PERMITS: "2" })
-    const many = Array.from({ length: 300 }, () => service.submit(JSON.stringify({ millis: 500 }), {}, alice))
+    const many = Array.from({ length: 100 }, () => service.submit(JSON.stringify({ millis: 500 }), {}, alice))
     await Promise.all(many)
     const { body } = await service.submit(short, {}, { ...bob, prefer: "wait=20" })
     expect(body.status).toBe("succeeded")
-    expect((await state()).queued).toBeGreaterThan(200)
+    expect((await state()).queued).toBeGreaterThan(60)
   })
 
   it("that submits too fast is refused, is told when to come again, and may then", async () => {
