@@ -283,6 +283,27 @@ const jobs = HttpApiGroup.make("jobs")
       .annotate(OpenApi.Summary, "Cancel a job: 200 when it has ended, 202 while its processes are being ended"),
   )
   .add(
+    HttpApiEndpoint.post("retryJob", "/jobs/:id/retry")
+      .setPath(JobPath)
+      .setHeaders(SubmitHeaders)
+      .addSuccess(jobAt(202))
+      .addSuccess(jobAt(200))
+      .addError(
+        problem(
+          "job-not-found",
+          "job-not-failed",
+          "invalid-parameter",
+          "unknown-resource",
+          "idempotency-conflict",
+          "webhooks-not-configured",
+          "webhook-not-allowed",
+          "queue-full",
+          "too-many-submissions",
+        ),
+      )
+      .annotate(OpenApi.Summary, "Try a job again that has failed or was cancelled: as a new job, answered 202"),
+  )
+  .add(
     HttpApiEndpoint.del("deleteJob", "/jobs/:id")
       .setPath(JobPath)
       .addSuccess(HttpApiSchema.NoContent)

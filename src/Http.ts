@@ -17,7 +17,7 @@ import { corsFields, preflight } from "./Http/Cors.js"
 import { docs, docsAsset, openApi } from "./Http/Docs.js"
 import { EventStreams } from "./Http/EventStreams.js"
 import { jobEvents } from "./Http/Events.js"
-import { cancelJob, deleteJob, getJob, listJobs, submitJob } from "./Http/Jobs.js"
+import { cancelJob, deleteJob, getJob, listJobs, retryJob, submitJob } from "./Http/Jobs.js"
 import * as OpenAi from "./Http/OpenAi.js"
 import { listResources, live, metrics, patchResource, problemPage, ready } from "./Http/Operations.js"
 import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
@@ -51,6 +51,7 @@ const handlers: Readonly<Record<EndpointName, Handler>> = {
   getJob,
   listJobs,
   cancelJob,
+  retryJob,
   deleteJob,
   jobEvents,
   listResources,

@@ -216,7 +216,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         const place = (job: Job) =>
           Effect.gen(function* () {
             if (job.status !== "queued") return null
-            const ahead = yield* store.ahead(job.id)
+            const ahead = yield* store.ahead(job.id, dispatcher.turns(job.resource))
             if (ahead === null) return { ahead, expectedStartAt: job.retryAt }
             return { ahead, expectedStartAt: expectedStartAt(job, ahead, yield* Clock.currentTimeMillis) }
           })

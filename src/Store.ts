@@ -92,6 +92,17 @@ export interface Page {
 /** How many jobs of a resource are in each state. */
 export type Counts = { readonly [status in Status]: number }
 
+/** Whose turn it is. */
+export interface Turns {
+  /**
+   * When a caller had its last turn, on any scale that grows: the smallest comes first, who never had one before all,
+   * and of those alike whose first job is the oldest. Default: nobody had one.
+   */
+  readonly last?: ReadonlyMap<string, number>
+  /** Callers whose turn it is not, whatever they have. Default: none. */
+  readonly skip?: ReadonlySet<string>
+}
+
 /** What `advance` did. */
 export interface Advanced {
   /** Jobs whose backoff ended: ready to be claimed. */
@@ -147,14 +158,10 @@ export class Store extends Context.Tag("effect-offload/Store")<
      * the order in which they were saved. Jobs in backoff, and those of the callers in `skip`, are not among them. Cost
      * does not grow with the queue.
      */
-    readonly queued: (
-      resource: string,
-      limit: number,
-      skip?: ReadonlySet<string>,
-    ) => Effect.Effect<ReadonlyArray<JobId>, StoreError>
+    readonly queued: (resource: string, limit: number, turns?: Turns) => Effect.Effect<ReadonlyArray<JobId>, StoreError>
 
     /** How many jobs `queued` would give before this one, counted up to 10,000; `null` unless it can be claimed now. */
-    readonly ahead: (id: JobId) => Effect.Effect<number | null, JobNotFound | StoreError>
+    readonly ahead: (id: JobId, turns?: Turns) => Effect.Effect<number | null, JobNotFound | StoreError>
 
     /** The jobs that are `running`: at start, the orphans of a process that died. */
     readonly running: Effect.Effect<ReadonlyArray<Job>, StoreError>

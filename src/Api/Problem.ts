@@ -83,6 +83,11 @@ export const problems = {
     title: "The job has not ended",
     doc: "Only a job that has ended can be removed. Cancel it first, and wait for `cancelled`. Nothing was changed.",
   },
+  "job-not-failed": {
+    status: 409,
+    title: "The job has not failed",
+    doc: "Only a job that has failed or was cancelled can be tried again. Nothing was saved.",
+  },
   "body-too-large": {
     status: 413,
     title: "The body is too large",

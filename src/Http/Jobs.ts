@@ -9,7 +9,7 @@ import { Admission, type RateLimitFields } from "./Admission.js"
 import { jsonBody } from "./Body.js"
 import { Caller, ownJob } from "./Caller.js"
 import { waitSeconds } from "./Prefer.js"
-import { fromParseError } from "./Problem.js"
+import { fromParseError, Problem } from "./Problem.js"
 import * as Representation from "./Representation.js"
 
 const readSubmission = jsonBody(SubmitJob)
@@ -70,6 +70,28 @@ export const cancelJob = Effect.gen(function* () {
   const { id } = yield* ownJob
   const snapshot = yield* offload.cancel(id)
   return json(Representation.job(snapshot), isTerminal(snapshot.job.status) ? 200 : 202, pace(snapshot))
+})
+
+/** A job that has failed or was cancelled, once more: as a new job with what the old one was given. */
+export const retryJob = Effect.gen(function* () {
+  const offload = yield* Offload
+  const { id, status } = yield* ownJob
+  if (status !== "failed" && status !== "cancelled") {
+    return yield* new Problem({ slug: "job-not-failed", detail: `Job '${id}' is ${status}.` })
+  }
+  const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)))
+  return yield* answer(snapshot, 202, rateLimit)
+})
+
+const again = ({ input, job }: Snapshot): SubmitJob => ({
+  ...input,
+  resource: job.resource,
+  metadata: job.metadata,
+  maxAttempts: job.maxAttempts,
+  timeoutSeconds: job.timeoutMillis / 1000,
+  ...(job.maxCostUsd === null ? {} : { maxCostUsd: job.maxCostUsd }),
+  ...(job.deadlineAt === null ? {} : { deadlineSeconds: (job.deadlineAt - job.createdAt) / 1000 }),
+  ...(job.webhook === null ? {} : { webhook: { url: job.webhook.url } }),
 })
 
 export const deleteJob = Effect.gen(function* () {

@@ -5,7 +5,7 @@
 import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue } from "effect"
 import { deliveries, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
-import { Store, type StoreError } from "../Store.js"
+import { Store, type StoreError, type Turns } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
 import { settleDelivery } from "./Delivery.js"
 import { logExpired } from "./JobLog.js"
@@ -37,6 +37,8 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
      * which puts their jobs back in the queue. Ends when no fiber is left. A second call waits for the first.
      */
     readonly drain: Effect.Effect<void>
+    /** When each caller had its last turn at a resource. */
+    readonly turns: (resource: string) => Turns
     /** Whether a drain has begun. */
     readonly isDraining: () => boolean
   }
@@ -57,7 +59,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
 
       const lane = (name: string, settle: Lane["settle"]): [string, Lane] => [
         name,
-        { name, settle, carried: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
+        { name, settle, carried: new Map(), last: new Map(), turn: Effect.unsafeMakeSemaphore(1) },
       ]
       const lanes = new Map<string, Lane>(
         config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }))),
@@ -66,6 +68,8 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       if (permits.resources.includes(deliveries)) lanes.set(...lane(deliveries, settleDelivery))
       const ended = yield* Queue.unbounded<Ended>()
       let draining = false
+      /** Counts the turns that callers have had. */
+      let turns = 0
 
       const carry = ({ carried, name, settle }: Lane, id: JobId, caller: string) =>
         fork(settle(id)).pipe(
@@ -101,22 +105,33 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
           if (room === 0) return
           const { carried, name } = lane
           // A carried job stays in the queue until its fiber has claimed it.
-          const ids = yield* store.queued(name, room + carried.size + outcomes.unreadable.size, busy(lane))
+          const ids = yield* store.queued(name, room + carried.size + outcomes.unreadable.size, {
+            last: lane.last,
+            skip: busy(lane),
+          })
           const next = ids.filter((id) => !carried.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
           let passed = 0
           for (const id of next) {
-            const caller = maxPerCaller === Number.POSITIVE_INFINITY ? "" : yield* callerOf(id)
-            if (busy(lane).has(caller)) passed++
-            else yield* carry(lane, id, caller)
+            const caller = yield* callerOf(id)
+            if (busy(lane).has(caller)) {
+              passed++
+              continue
+            }
+            lane.last.set(caller, ++turns)
+            yield* carry(lane, id, caller)
           }
           // In place of those whose caller has enough by now, others may begin.
           if (passed > 0) yield* forkNext(lane)
         })
 
-      const callerOf = (id: JobId) =>
-        Effect.map(
-          Effect.catchTag(store.get(id), "JobNotFound", () => Effect.succeed({ caller: "" })),
-          ({ caller }) => caller,
+      // What is no more, or cannot be read, is nobody's: its claim finds out.
+      const callerOf = (id: JobId): Effect.Effect<string, StoreError> =>
+        store.get(id).pipe(
+          Effect.map(({ caller }) => caller),
+          Effect.catchTags({
+            JobNotFound: () => Effect.succeed(""),
+            StoreError: (error) => (error.reason === "malformed" ? Effect.succeed("") : Effect.fail(error)),
+          }),
         )
 
       const unlessStoreIsDown = (lane: Lane, forked: Effect.Effect<void, StoreError>) =>
@@ -218,6 +233,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         feed,
         drain,
         isDraining: () => draining,
+        turns: (resource) => ({ last: lanes.get(resource)?.last ?? new Map() }),
         interrupt: (id) =>
           Effect.suspend(() => {
             const found = [...lanes.values()].map((lane) => lane.carried.get(id)).find((each) => each !== undefined)
@@ -243,5 +259,7 @@ interface Lane {
   readonly name: string
   readonly settle: (id: JobId) => Settled<Needs>
   readonly carried: Map<JobId, { readonly fiber: Fiber.RuntimeFiber<void>; readonly caller: string }>
+  /** When each caller had its last turn: there are as many as keys were given out. */
+  readonly last: Map<string, number>
   readonly turn: Effect.Semaphore
 }

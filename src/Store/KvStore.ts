@@ -40,12 +40,12 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   counts: Effect.sync(jobs.tally.counts),
 
-  queued: (resource, limit, skip) =>
-    reading(() => Jobs.jobIds(Queue.first(jobs.kv, resource, limit, skip))).pipe(named("queued")),
+  queued: (resource, limit, turns) =>
+    reading(() => Jobs.jobIds(Queue.first(jobs.kv, resource, limit, turns))).pipe(named("queued")),
 
-  ahead: (id) =>
+  ahead: (id, turns) =>
     Effect.flatMap(jobs.read(id), (job) =>
-      Record.isReady(job) ? reading(() => Queue.ahead(jobs.kv, job, maxAhead)) : Effect.succeed(null),
+      Record.isReady(job) ? reading(() => Queue.ahead(jobs.kv, job, maxAhead, turns)) : Effect.succeed(null),
     ).pipe(named("ahead")),
 
   running: Effect.flatMap(

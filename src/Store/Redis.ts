@@ -49,7 +49,7 @@ const open = ({ allowEviction = false, prefix = "{offload}:", shared = false, ur
     yield* check(client, { allowEviction })
     const keys = Keys.make(prefix)
     const lease = shared ? { check: Effect.void } : yield* Lease.acquire(client, keys)
-    const watch = yield* listen(() => address.make({ autoResubscribe: true }), keys)
+    const watch = yield* listen(() => address.make({ autoResubscribe: false }), keys)
     return service(Jobs.make(client, keys, lease), watch, `redis (${address.name})`)
   })
 
@@ -63,8 +63,12 @@ const listen = (make: () => Connection.Client, keys: Keys.Keys): Effect.Effect<W
       const [id, events] = message.split(" ")
       if (isJobId(id)) watch.notify(id, events === undefined ? null : Number(events))
     })
-    // What was said while it was away is not said again.
-    subscriber.on("ready", watch.notifyAll)
+    subscriber.on("ready", () => {
+      // One that fails is of a connection that has just been lost again: the next one subscribes.
+      subscriber.subscribe(keys.channel).catch(() => {})
+      // What was said while it was away is not said again.
+      watch.notifyAll()
+    })
     yield* Connection.command(() => subscriber.subscribe(keys.channel))
     yield* Effect.acquireRelease(
       Effect.sync(() => setInterval(watch.notifyAll, watchMillis).unref()),
@@ -89,16 +93,16 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
 
     counts: Listing.counts(client, keys).pipe(named("counts")),
 
-    queued: (resource, limit, skip) =>
+    queued: (resource, limit, turns) =>
       jobs.lease.check.pipe(
-        Effect.zipRight(Queue.first(client, keys, resource, limit, skip)),
+        Effect.zipRight(Queue.first(client, keys, resource, limit, turns)),
         Effect.map(jobIds),
         named("queued"),
       ),
 
-    ahead: (id) =>
+    ahead: (id, turns) =>
       Effect.flatMap(jobs.read(id), (job) =>
-        Record.isReady(job) ? Queue.ahead(client, keys, job, maxAhead) : Effect.succeed(null),
+        Record.isReady(job) ? Queue.ahead(client, keys, job, maxAhead, turns) : Effect.succeed(null),
       ).pipe(named("ahead")),
 
     running: Effect.flatMap(

@@ -29,7 +29,7 @@ const faulty = (isDown: () => boolean) =>
       claim: (id, adapter) => guard("claim", store.claim(id, adapter)),
       append: (id, attempt, text) => guard("append", store.append(id, attempt, text)),
       settle: (id, attempt, outcome, text) => guard("settle", store.settle(id, attempt, outcome, text)),
-      queued: (resource, limit, skip) => guard("queued", store.queued(resource, limit, skip)),
+      queued: (resource, limit, turns) => guard("queued", store.queued(resource, limit, turns)),
       advance: (options) => guard("advance", store.advance(options)),
       ping: guard("ping", store.ping),
     })

@@ -179,7 +179,7 @@ const run = (operations: ReadonlyArray<Op>) =>
         const order = inTurn(jobs.filter((job) => job.resource === resource))
         expect(yield* store.queued(resource, 100)).toEqual(order)
         expect(yield* store.queued(resource, 3)).toEqual(order.slice(0, 3))
-        expect(yield* Effect.forEach(order, store.ahead)).toEqual(order.map((_, n) => n))
+        expect(yield* Effect.forEach(order, (id) => store.ahead(id))).toEqual(order.map((_, n) => n))
       }
       const running = jobs.filter(({ status }) => status === "running").map(({ id }) => id)
       expect((yield* store.running).map(({ id }) => id).sort()).toEqual(running.sort())

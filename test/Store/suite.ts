@@ -614,10 +614,19 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         for (let limit = 0; limit < 10; limit++) {
           expect(yield* store.queued("llm", limit)).toEqual(order.slice(0, limit))
         }
-        expect(yield* Effect.forEach(order, store.ahead)).toEqual(order.map((_, n) => n))
+        expect(yield* Effect.forEach(order, (id) => store.ahead(id))).toEqual(order.map((_, n) => n))
         expect(yield* store.ahead(ids[8] as JobId)).toBe(0)
+        // Who had no turn yet comes first, then who had it the longest ago.
+        const last = new Map([
+          ["ada", 1],
+          ["bob", 2],
+        ])
+        expect(yield* store.queued("llm", 4, { last })).toEqual([6, 0, 3, 1].map((n) => ids[n]))
+        expect(yield* store.queued("llm", 1, { last: new Map([["ada", 1]]) })).toEqual([ids[3]])
+        expect(yield* store.ahead(ids[0] as JobId, { last })).toBe(1)
+        expect(yield* store.ahead(ids[3] as JobId, { last })).toBe(2)
         const without = new Set(["ada", "caller\u0000 ü%"])
-        expect(yield* store.queued("llm", 9, without)).toEqual([ids[3], ids[5]])
+        expect(yield* store.queued("llm", 9, { skip: without })).toEqual([ids[3], ids[5]])
         expect(yield* store.queued("none", 5)).toEqual([])
         expect(yield* store.queued("ll", 5)).toEqual([])
         yield* store.claim(order[0] as JobId, "demo")

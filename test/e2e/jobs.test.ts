@@ -121,10 +121,39 @@ describe("a job", () => {
   })
 })
 
+describe("a retry", () => {
+  it("is a new job with what the old one was given, and only of one that has failed or was cancelled", async () => {
+    const more = { maxAttempts: 1, metadata: { order: "7" }, timeoutSeconds: 9, model: "m" }
+    const { body: failed } = await service.submit(work({ exit: 3 }), more, { prefer: "wait=20" })
+    expect(failed.status).toBe("failed")
+    const key = { "idempotency-key": `retry-${failed.id}` }
+    const retried = await service.call("POST", `/jobs/${failed.id}/retry`, undefined, { ...key, prefer: "wait=20" })
+    expect(retried.headers.get("location")).toBe(`/jobs/${retried.body.id}`)
+    expect(retried.body.id).not.toBe(failed.id)
+    expect(retried.body).toMatchObject({
+      status: "failed",
+      input: failed.input,
+      metadata: more.metadata,
+      maxAttempts: 1,
+      timeoutSeconds: 9,
+    })
+    expect(retried.body.input.model).toBe("m")
+    const again = await service.call("POST", `/jobs/${failed.id}/retry`, undefined, key)
+    expect(again.body.id).toBe(retried.body.id)
+    expect((await service.call("GET", `/jobs/${failed.id}`)).body).toEqual(failed)
+
+    const { body: succeeded } = await service.submit(work({}), {}, { prefer: "wait=20" })
+    const refused = await service.call("POST", `/jobs/${succeeded.id}/retry`)
+    expect([refused.status, refused.body.type]).toEqual([409, "/problems/job-not-failed"])
+  })
+})
+
 describe("an idempotency key", () => {
   it("gives the same job for the same body, and refuses another body", async () => {
     const key = { "idempotency-key": "order-17" }
-    const answers = await Promise.all(Array.from({ length: 20 }, () => service.submit(work({ text: "once" }), {}, key)))
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, () => service.submit(work({ text: "once" }), {}, key)),
+    )
     expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1)
     expect(answers.every(({ status }) => status === 202 || status === 200)).toBe(true)
     const other = await service.submit(work({ text: "twice" }), {}, key)

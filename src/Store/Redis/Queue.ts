@@ -1,32 +1,41 @@
 /**
- * The order of a resource's ready jobs: callers in turn, beginning with the caller whose first job is the oldest, each
- * caller's own jobs by sequence. What is read grows with the callers, and not with the queue.
+ * The order of a resource's ready jobs, as in `../Queue.ts`: callers in turn, each caller's own jobs by sequence. What is read grows with the callers, and not with the queue.
  */
 import { Effect } from "effect"
 import type { Job } from "../../Job.js"
+import type { Turns } from "../../Store.js"
 import type { KvError } from "../Kv.js"
+import { inOrder, type Line } from "../Queue.js"
 import { type Client, command } from "./Connection.js"
 import type { Keys } from "./Keys.js"
 
-/** The ids of the first `limit` jobs, without those of the callers in `skip`. */
+const lines = (client: Client, keys: Keys, resource: string): Effect.Effect<ReadonlyArray<Line>, KvError> =>
+  Effect.map(
+    command(() => client.zrange(keys.heads(resource), 0, -1, "WITHSCORES")),
+    (flat) => flat.flatMap((caller, at) => (at % 2 === 0 ? [{ caller, head: Number(flat[at + 1]) }] : [])),
+  )
+
+/** The ids of the first `limit` jobs. */
 export const first = (
   client: Client,
   keys: Keys,
   resource: string,
   limit: number,
-  skip: ReadonlySet<string> = new Set(),
+  order: Turns = {},
 ): Effect.Effect<ReadonlyArray<string>, KvError> =>
   Effect.gen(function* () {
     if (limit <= 0) return []
     // Each of these callers has a job in the first round, so that later ones have none among the first `limit`.
-    const heads = yield* command(() => client.zrange(keys.heads(resource), 0, limit + skip.size - 1))
-    const callers = heads.filter((caller) => !skip.has(caller)).slice(0, limit)
-    const lines = yield* Effect.forEach(
+    const callers = (yield* lines(client, keys, resource))
+      .filter(({ caller }) => order.skip?.has(caller) !== true)
+      .sort(inOrder(order))
+      .slice(0, limit)
+    const jobs = yield* Effect.forEach(
       callers,
-      (caller) => command(() => client.zrange(keys.ready(resource, caller), 0, limit - 1)),
+      ({ caller }) => command(() => client.zrange(keys.ready(resource, caller), 0, limit - 1)),
       { concurrency: "unbounded" },
     )
-    return inTurn(lines, limit)
+    return inTurn(jobs, limit)
   })
 
 const inTurn = (lines: ReadonlyArray<ReadonlyArray<string>>, limit: number): ReadonlyArray<string> => {
@@ -40,23 +49,28 @@ const inTurn = (lines: ReadonlyArray<ReadonlyArray<string>>, limit: number): Rea
 }
 
 /** How many jobs `first` gives before this ready job, counted up to `limit`. */
-export const ahead = (client: Client, keys: Keys, job: Job, limit: number): Effect.Effect<number, KvError> =>
+export const ahead = (
+  client: Client,
+  keys: Keys,
+  job: Job,
+  limit: number,
+  order: Turns = {},
+): Effect.Effect<number, KvError> =>
   Effect.gen(function* () {
-    const { caller, id, resource } = job
-    const [rank, heads] = yield* command(() =>
-      Promise.all([client.zrank(keys.ready(resource, caller), id), client.zrange(keys.heads(resource), 0, -1)]),
-    )
-    const before = rank ?? 0
-    const place = heads.indexOf(caller)
+    const { caller, id, resource, sequence } = job
+    const before = (yield* command(() => client.zrank(keys.ready(resource, caller), id))) ?? 0
+    const all = yield* lines(client, keys, resource)
+    const own = all.find((line) => line.caller === caller) ?? { caller, head: sequence }
+    const compare = inOrder(order)
     const counts = yield* Effect.forEach(
-      heads,
-      (other, index) => {
+      all,
+      (line) => {
         // A caller whose turn comes first has had one turn more when ours comes.
-        const turns = index < place ? before + 1 : before
-        return other === caller || turns === 0
+        const turns = compare(line, own) < 0 ? before + 1 : before
+        return line.caller === caller || turns === 0
           ? Effect.succeed(0)
           : Effect.map(
-              command(() => client.zcard(keys.ready(resource, other))),
+              command(() => client.zcard(keys.ready(resource, line.caller))),
               (jobs) => Math.min(jobs, turns),
             )
       },
