@@ -58,10 +58,14 @@ const asset = (text: string, contentType: string) =>
 
 const javascript = "text/javascript; charset=utf-8"
 
-/** A file that the build put beside this one; none where nothing was built. */
+/** Where the build put the files, seen from this one: compiled, or in the bundle. */
+const places = ["./docs/", "../Http/docs/"]
+
+/** A file of the build; none where nothing was built. */
 const built = (name: string, contentType: string): ReadonlyArray<[string, HttpServerResponse.HttpServerResponse]> => {
-  const file = fileURLToPath(new URL(`./docs/${name}`, import.meta.url))
-  return existsSync(file) ? [[name, asset(readFileSync(file, "utf8"), contentType)]] : []
+  const files = places.map((place) => fileURLToPath(new URL(place + name, import.meta.url)))
+  const file = files.find(existsSync)
+  return file === undefined ? [] : [[name, asset(readFileSync(file, "utf8"), contentType)]]
 }
 
 /** Read once at the start. What is not among these names cannot be asked for, whatever a path says. */

@@ -7,12 +7,12 @@ import { type Adapter, systemFirst } from "./Adapter.js"
 import { byFinalEvent } from "./Classify.js"
 import { at, decoder, number, string } from "./JsonLines.js"
 
-/** Beside this file where both are compiled; in the compiled package where this file is run from its source. */
+/** Where it is, seen from this file: compiled, in the bundle, or run from its source. */
+const places = ["./demo-model.js", "../Llm/demo-model.js", "../../dist/Llm/demo-model.js"]
+
 const program = (): string => {
-  const [beside, compiled] = ["./demo-model.js", "../../dist/Llm/demo-model.js"].map((path) =>
-    fileURLToPath(new URL(path, import.meta.url)),
-  )
-  return beside !== undefined && existsSync(beside) ? beside : (compiled ?? "")
+  const files = places.map((place) => fileURLToPath(new URL(place, import.meta.url)))
+  return files.find(existsSync) ?? files[0] ?? ""
 }
 
 export const demo: Adapter = {

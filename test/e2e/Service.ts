@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
-const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/bundle/main.js", import.meta.url))
 
 /** A script of the folder `stand-ins`, as an argv. */
 export const standIn = (name: string, ...args: ReadonlyArray<string>): ReadonlyArray<string> => [

@@ -9,7 +9,7 @@ afterEach(() => service.dispose())
 const refusal = (env: Record<string, string>): { readonly status: number | null; readonly output: string } => {
   const { status, stderr, stdout } = spawnSync(
     process.execPath,
-    [fileURLToPath(new URL("../../dist/main.js", import.meta.url))],
+    [fileURLToPath(new URL("../../dist/bundle/main.js", import.meta.url))],
     { cwd: service.data, env: { PATH: process.env.PATH, ...env }, timeout: 20_000, encoding: "utf8" },
   )
   return { status, output: stdout + stderr }
