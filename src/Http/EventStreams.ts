@@ -10,6 +10,7 @@ import { set } from "../Metrics.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { corsFields } from "./Cors.js"
 import { Problem } from "./Problem.js"
+import { slices } from "./Slices.js"
 
 const heartbeatSeconds = 15
 
@@ -123,7 +124,7 @@ export const eventStream = <E extends { readonly message: string }>(caller: stri
       Effect.ensuring(Effect.sync(() => response.end())),
     )
     return HttpServerResponse.empty()
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, Effect.withScheduler(slices))
 
 const pump = <E>(pull: Pull<E>, response: ServerResponse): Effect.Effect<void, E> =>
   Effect.flatMap(pull, (text) => {
