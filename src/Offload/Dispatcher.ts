@@ -251,7 +251,7 @@ interface Ended {
   readonly exit: Exit.Exit<void>
 }
 
-/** What the work of jobs needs, beside what a \`Worker\` has put into it. */
+/** What the work of jobs needs, beside what a `Worker` has put into it. */
 type Needs = Outcomes | Store | Permits | Webhook
 
 /** What a resource's jobs are made of, the fibers that carry them, and whose turn it is to fork more of them. */

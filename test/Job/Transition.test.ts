@@ -2,24 +2,9 @@ import { Schema } from "effect"
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import * as Transition from "../../src/Job/Transition.js"
-import { isTerminal, Job, makeId } from "../../src/Job.js"
+import { isTerminal, Job } from "../../src/Job.js"
+import { failure, submission } from "../Store/submission.js"
 
-const submission = (fields: Partial<Transition.NewJob> = {}): Transition.NewJob => ({
-  id: makeId(0),
-  resource: "llm",
-  caller: "ada",
-  input: { prompt: "Say hello." },
-  metadata: {},
-  maxAttempts: 3,
-  timeoutMillis: 60_000,
-  maxCostUsd: null,
-  deadlineMillis: null,
-  webhook: null,
-  idempotency: null,
-  ...fields,
-})
-
-const failure = { tag: "LlmExit", title: "Command failed", detail: "It exited with code 1.", retryable: true }
 const succeeded: Transition.Outcome = { _tag: "Succeeded", output: {} }
 const interrupted: Transition.Outcome = { _tag: "Interrupted" }
 const failed = (retryAt = 0, retryable = true): Transition.Outcome => ({

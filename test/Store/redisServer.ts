@@ -1,10 +1,10 @@
 /** A Redis for tests: one of their own where it is installed, else that of `REDIS_URL`, else none. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { waitUntil } from "../e2e/Service.js"
+import { freePort } from "../freePort.js"
 
 const isInstalled = spawnSync("redis-server", ["--version"]).status === 0
 
@@ -16,14 +16,6 @@ if (!hasRedis) {
   if (process.env.CI !== undefined) throw new Error(reason)
   console.info(reason)
 }
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
-    })
-  })
 
 export class RedisServer {
   readonly #folder = mkdtempSync(join(tmpdir(), "offload-redis-"))

@@ -1,21 +1,13 @@
 import { existsSync } from "node:fs"
-import { createServer } from "node:net"
 import { EventSource } from "eventsource"
 import { chromium } from "playwright-core"
 import { afterEach, describe, expect, it } from "vitest"
+import { freePort } from "../freePort.js"
 import { Service, standIn, waitUntil } from "./Service.js"
 
 const browser = "/usr/bin/chromium"
 const hasBrowser = existsSync(browser)
 if (!hasBrowser) console.info("no chromium on this machine: the event stream is not read by a browser")
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
-    })
-  })
 
 let service: Service
 afterEach(() => service.dispose())
