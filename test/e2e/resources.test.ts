@@ -81,13 +81,17 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
   })
 
   it("are held when a quota is used up, though the command line exits with 0", async () => {
-    const { body } = await service.submit("rate-limit-as-success 4", { resource: "limited", maxAttempts: 1 })
+    const { body } = await service.submit("rate-limit-as-success 8", { resource: "limited", maxAttempts: 1 })
     await waitUntil(async () => (await state("limited")).heldUntil !== null)
     const held = Date.parse((await state("limited")).heldUntil)
-    expect(held - Date.now()).toBeLessThan(4000)
-    const job = (await service.call("GET", `/jobs/${body.id}`)).body
+    expect(held - Date.now()).toBeLessThan(8000)
+    // The hold is there as soon as the refusal is read, the job once the refusal is stored.
+    let job: Json
+    await waitUntil(async () => {
+      job = (await service.call("GET", `/jobs/${body.id}`)).body
+      return job.status === "queued" && job.attempts.length > 0
+    })
     expect(job).toMatchObject({
-      status: "queued",
       error: { tag: "LlmRateLimited" },
       attempts: [{ outcome: "refused", usage: { costUsd: 0.024 } }],
     })
