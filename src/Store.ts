@@ -163,10 +163,19 @@ export class Store extends Context.Tag("effect-offload/Store")<
     /** How many jobs `queued` would give before this one, counted up to 10,000; `null` unless it can be claimed now. */
     readonly ahead: (id: JobId, turns?: Turns) => Effect.Effect<number | null, JobNotFound | StoreError>
 
-    /** The jobs that are `running`: at start, the orphans of a process that died. */
+    /** The jobs that are `running`. */
     readonly running: Effect.Effect<ReadonlyArray<Job>, StoreError>
 
-    /** Begins the next attempt of a queued job. `null` where it is no longer queued, or its deadline has passed. */
+    /**
+     * Those of them whose attempt nobody carries any more: the process that claimed it is gone, or is this one, and
+     * `isCarried` says no. A store that several processes share knows of each whether it lives.
+     */
+    readonly orphans: (isCarried: (id: JobId) => boolean) => Effect.Effect<ReadonlyArray<Job>, StoreError>
+
+    /**
+     * Begins the next attempt of a job that `queued` may give. `null` where it is no longer queued, or in backoff, or
+     * its deadline has passed.
+     */
     readonly claim: (id: JobId, adapter: string) => Effect.Effect<JobWithInput | null, JobNotFound | StoreError>
 
     /** Adds text to the output of the live attempt. An empty text changes nothing. */

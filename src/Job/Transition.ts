@@ -77,9 +77,9 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   outputFrom: 1,
 })
 
-/** Begins the next attempt of a queued job. `null`: it is not queued, or its deadline has passed. */
+/** Begins the next attempt of a queued job. `null`: it is not queued, or in backoff, or its deadline has passed. */
 export const claim = (job: Job, adapter: string, now: number): Job | null => {
-  if (job.status !== "queued" || isPastDeadline(job, now)) return null
+  if (job.status !== "queued" || job.retryAt !== null || isPastDeadline(job, now)) return null
   const attempt = job.attempt + 1
   return {
     ...job,

@@ -26,7 +26,7 @@ export const rescue: Effect.Effect<void, StoreError | SpoolError, Store | Spool 
       ),
     )
 
-    const orphans = yield* store.running
+    const orphans = yield* store.orphans(() => false)
     yield* Effect.forEach(orphans, rescueJob)
 
     if (killed + replayed + orphans.length > 0) {

@@ -48,10 +48,11 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
       Record.isReady(job) ? reading(() => Queue.ahead(jobs.kv, job, maxAhead, turns)) : Effect.succeed(null),
     ).pipe(named("ahead")),
 
-  running: Effect.flatMap(
-    reading(() => Array.from(jobs.kv.keys("running", Key.all))),
-    jobs.readAll,
-  ).pipe(named("running")),
+  running: running(jobs).pipe(named("running")),
+
+  // The store has one process at a time: what that one does not carry, nobody does.
+  orphans: (isCarried) =>
+    Effect.map(running(jobs), (found) => found.filter(({ id }) => !isCarried(id))).pipe(named("orphans")),
 
   claim: (id, adapter) =>
     jobs
@@ -141,6 +142,12 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
     .run(["ping"], (now) => Either.right({ ...answer(undefined), ops: [put("meta", "ping", String(now))] }))
     .pipe(named("ping")),
 })
+
+const running = (jobs: Jobs.Jobs) =>
+  Effect.flatMap(
+    reading(() => Array.from(jobs.kv.keys("running", Key.all))),
+    jobs.readAll,
+  )
 
 /** `Effect.yieldNow` yields to other fibers alone. */
 const yieldToEventLoop = Effect.async<void>((resume) => {

@@ -5,7 +5,7 @@
 import { Effect, Either, Layer, type Scope } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal, type JobId } from "../Job.js"
-import { JobNotTerminal, type JobWithInput, StaleAttempt, Store, type StoreError } from "../Store.js"
+import { type Advanced, JobNotTerminal, type JobWithInput, StaleAttempt, Store, type StoreError } from "../Store.js"
 import { jobIds } from "./Jobs.js"
 import { KvError, reading } from "./Kv.js"
 import { failing, named } from "./Named.js"
@@ -16,8 +16,8 @@ import * as Due from "./Redis/Due.js"
 import { check } from "./Redis/Health.js"
 import * as Jobs from "./Redis/Jobs.js"
 import * as Keys from "./Redis/Keys.js"
-import * as Lease from "./Redis/Lease.js"
 import * as Listing from "./Redis/Listing.js"
+import * as Nodes from "./Redis/Nodes.js"
 import { keep, move } from "./Redis/Plan.js"
 import * as Queue from "./Redis/Queue.js"
 import * as Watch from "./Watch.js"
@@ -29,17 +29,20 @@ export interface Options {
   readonly prefix?: string
   /** Whether a Redis may be used that throws keys away when its memory is full. Default: no. */
   readonly allowEviction?: boolean
-  /** Whether other processes may use the same jobs; else the store is refused while another one has it. Default: no. */
-  readonly shared?: boolean
+  /** After how many milliseconds without a sign of it a process is taken for dead. Default: 5000. */
+  readonly leaseMillis?: number
 }
 
 const maxAhead = 10_000
 const defaultLimit = 1000
 
+/** Another node does what is due. */
+const nothing: Advanced = { ready: [], expired: [], removed: 0 }
+
 /** Without a message for so long, those who wait look for themselves. */
 const watchMillis = 5000
 
-const open = ({ allowEviction = false, prefix = "{offload}:", shared = false, url }: Options) =>
+const open = ({ allowEviction = false, leaseMillis = 5000, prefix = "{offload}:", url }: Options) =>
   Effect.gen(function* () {
     const address = Connection.parse(url)
     if (address === null) {
@@ -48,9 +51,9 @@ const open = ({ allowEviction = false, prefix = "{offload}:", shared = false, ur
     const client = yield* Connection.open(() => address.make({ commandTimeout: Connection.commandMillis }))
     yield* check(client, { allowEviction })
     const keys = Keys.make(prefix)
-    const lease = shared ? { check: Effect.void } : yield* Lease.acquire(client, keys)
+    const nodes = yield* Nodes.join(client, keys, leaseMillis)
     const watch = yield* listen(() => address.make({ autoResubscribe: false }), keys)
-    return service(Jobs.make(client, keys, lease), watch, `redis (${address.name})`)
+    return service(Jobs.make(client, keys, nodes), watch, `redis (${address.name})`)
   })
 
 /** Wakes those who wait for events, of this process and of others. */
@@ -94,11 +97,7 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
     counts: Listing.counts(client, keys).pipe(named("counts")),
 
     queued: (resource, limit, turns) =>
-      jobs.lease.check.pipe(
-        Effect.zipRight(Queue.first(client, keys, resource, limit, turns)),
-        Effect.map(jobIds),
-        named("queued"),
-      ),
+      Effect.map(Queue.first(client, keys, resource, limit, turns), jobIds).pipe(named("queued")),
 
     ahead: (id, turns) =>
       Effect.flatMap(jobs.read(id), (job) =>
@@ -106,9 +105,12 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       ).pipe(named("ahead")),
 
     running: Effect.flatMap(
-      Connection.command(() => client.smembers(keys.running)),
+      Connection.command(() => client.hkeys(keys.running)),
       (ids) => jobs.readAll(jobIds(ids)),
     ).pipe(named("running")),
+
+    orphans: (isCarried) =>
+      Effect.flatMap(jobs.nodes.abandoned(isCarried), jobs.readAll).pipe(named("orphans")),
 
     claim: (id, adapter) =>
       Effect.flatMap(jobs.readWithInput(id), ({ input }) =>
@@ -181,13 +183,11 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       }).pipe(named("output")),
 
     advance: ({ limit = defaultLimit, retentionMillis }) =>
-      Due.advance(jobs, { limit, retentionMillis }).pipe(named("advance")),
+      (jobs.nodes.isKeeper() ? Due.advance(jobs, { limit, retentionMillis }) : Effect.succeed(nothing)).pipe(
+        named("advance"),
+      ),
 
-    ping: jobs.lease.check.pipe(
-      Effect.zipRight(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))),
-      Effect.asVoid,
-      named("ping"),
-    ),
+    ping: Effect.asVoid(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))).pipe(named("ping")),
   }
 }
 

@@ -139,7 +139,7 @@ const life = fc.record({
 
 describe("an attempt that was refused", () => {
   const refuse = (job: Job, now: number) => {
-    const running = Transition.claim(job, "demo", now)
+    const running = Transition.claim(Transition.ready(job, now) ?? job, "demo", now)
     return running && Transition.settle(running, running.attempt, { _tag: "Refused", failure, retryAt: now }, now)
   }
 

@@ -3,7 +3,7 @@ import { readFileSync, readlinkSync } from "node:fs"
 import { Context, Effect, Layer, Logger, Schedule } from "effect"
 import { Redis as Client } from "ioredis"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { makeId } from "../../src/Job.js"
+import { type JobId, makeId } from "../../src/Job.js"
 import { parse } from "../../src/Store/Redis/Connection.js"
 import * as Redis from "../../src/Store/Redis.js"
 import { Store } from "../../src/Store.js"
@@ -19,7 +19,7 @@ const server = new RedisServer()
 const quiet = Logger.remove(Logger.defaultLogger)
 
 const layer = (prefix: string) =>
-  Layer.suspend(() => Redis.layer({ url: server.url, prefix: `{${prefix}}:`, shared: true })).pipe(Layer.provide(quiet))
+  Layer.suspend(() => Redis.layer({ url: server.url, prefix: `{${prefix}}:` })).pipe(Layer.provide(quiet))
 
 /** An empty store at each build. */
 const fresh = Layer.suspend(() => layer(randomUUID()))
@@ -93,6 +93,104 @@ describe.skipIf(!hasRedis)("redis", () => {
       ))
   })
 
+  describe("redis: a node", () => {
+    /** A store of a prefix of its own with one running job, and a client to play the other nodes with. */
+    const alone = async (
+      leaseMillis: number,
+      use: (store: Store["Type"], id: JobId, client: Client, prefix: string) => Effect.Effect<void, unknown>,
+    ) => {
+      const prefix = `{${randomUUID()}}:`
+      const client = new Client(server.url)
+      try {
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const { job } = yield* store.create(submission(), roomy)
+            yield* store.claim(job.id, "a")
+            yield* use(store, job.id, client, prefix)
+          }),
+          Redis.layer({ url: server.url, prefix, leaseMillis }).pipe(Layer.provide(quiet)),
+        )
+      } finally {
+        client.disconnect()
+      }
+    }
+    const poll = Schedule.intersect(Schedule.spaced(20), Schedule.recurs(1000))
+    const orphans = (store: Store["Type"]) =>
+      Effect.map(
+        store.orphans(() => true),
+        (jobs) => jobs.map(({ id }) => id),
+      )
+    const elsewhere = { pid: 1, startedTicks: "0", bootId: "another machine", pidNamespace: null, beat: 1 }
+    const here = { ...elsewhere, bootId: readBootId(), pidNamespace: readNamespace() }
+
+    it("that is silent for its lease is taken for dead, and what it had claimed is an orphan", () =>
+      alone(1000, (store, id, client, prefix) =>
+        Effect.gen(function* () {
+          const began = Date.now()
+          yield* Effect.promise(() => client.hset(`${prefix}nodes`, "ghost", JSON.stringify(elsewhere)))
+          yield* Effect.promise(() => client.hset(`${prefix}running`, id, "ghost"))
+          yield* Effect.repeat(orphans(store), { until: (found) => found.length > 0, schedule: poll })
+          expect(Date.now() - began).toBeGreaterThanOrEqual(1000)
+          expect(yield* Effect.promise(() => client.hkeys(`${prefix}nodes`))).toHaveLength(1)
+          expect(yield* orphans(store)).toEqual([id])
+        }),
+      ))
+
+    it("that goes on speaking keeps what it has claimed", () =>
+      alone(4000, (store, id, client, prefix) =>
+        Effect.gen(function* () {
+          yield* Effect.promise(() => client.hset(`${prefix}running`, id, "other"))
+          const began = Date.now()
+          for (let beat = 0; Date.now() < began + 5000; beat++) {
+            yield* Effect.promise(() => client.hset(`${prefix}nodes`, "other", JSON.stringify({ ...elsewhere, beat })))
+            yield* Effect.sleep(100)
+            expect(yield* orphans(store)).toEqual([])
+          }
+        }),
+      ))
+
+    it("of this machine whose process is gone is dead at once", () =>
+      alone(60_000, (store, id, client, prefix) =>
+        Effect.gen(function* () {
+          yield* Effect.promise(() => client.hset(`${prefix}nodes`, "dead", JSON.stringify(here)))
+          yield* Effect.promise(() => client.hset(`${prefix}running`, id, "dead"))
+          expect(yield* orphans(store)).toEqual([])
+          const next = Redis.layer({ url: server.url, prefix, leaseMillis: 60_000 }).pipe(Layer.provide(quiet))
+          // The one that keeps looks at its next beat; another that starts is no keeper, and changes nothing.
+          yield* Effect.promise(() => client.del(`${prefix}keeper`))
+          const starting = yield* Layer.build(next)
+          expect(yield* orphans(Context.get(starting, Store))).toEqual([id])
+        }).pipe(Effect.scoped),
+      ))
+
+    it("finds what it claimed and does not carry", () =>
+      alone(60_000, (store, id) =>
+        Effect.gen(function* () {
+          expect(yield* orphans(store)).toEqual([])
+          expect((yield* store.orphans(() => false)).map((job) => job.id)).toEqual([id])
+        }),
+      ))
+
+    it("that was taken for dead claims nothing until it has joined again, and changes nothing that others do", () =>
+      alone(2000, (store, id, client, prefix) =>
+        Effect.gen(function* () {
+          const { job } = yield* store.create(submission({ id: makeId(0) }), roomy)
+          yield* Effect.promise(() => client.del(`${prefix}nodes`))
+          expect(yield* Effect.flip(store.claim(job.id, "a"))).toMatchObject({
+            _tag: "StoreError",
+            reason: "unavailable",
+            detail: expect.stringContaining("taken for dead"),
+          })
+          expect((yield* store.get(job.id)).status).toBe("queued")
+          yield* Effect.retry(store.claim(job.id, "a"), poll)
+          // It has another name now: its earlier attempt is nobody's.
+          yield* Effect.repeat(orphans(store), { until: (found) => found.length > 0, schedule: poll })
+          expect(yield* orphans(store)).toEqual([id])
+        }),
+      ))
+  })
+
   describe("redis: a server", () => {
     it("that is frozen or gone fails each operation within 2 s, and is found again", async () => {
       const own = await new RedisServer().start()
@@ -133,62 +231,6 @@ describe.skipIf(!hasRedis)("redis", () => {
         expect(await open(false)).toMatchObject({ left: { message: expect.stringContaining("noeviction") } })
         expect(await open(true)).toMatchObject({ _tag: "Right" })
       } finally {
-        await own.dispose()
-      }
-    })
-
-    it("has one owner at a time: a second one is refused, and one after a kill takes over at once", async () => {
-      const own = await new RedisServer().start()
-      const open = Redis.layer({ url: own.url }).pipe(Layer.provide(quiet))
-      const build = Effect.either(Effect.scoped(Layer.build(open)))
-      try {
-        await run(
-          Effect.gen(function* () {
-            const store = yield* Store
-            yield* store.create(submission(), roomy)
-            expect(yield* build).toMatchObject({ left: { message: expect.stringContaining("in use by process") } })
-            yield* store.ping
-          }),
-          open,
-        )
-        // Handed back: free at once.
-        expect(await Effect.runPromise(build)).toMatchObject({ _tag: "Right" })
-        const dead = { pid: 1, startedTicks: "0", bootId: readBootId(), pidNamespace: readNamespace() }
-        const client = new Client(own.url)
-        await client.set("{offload}:owner", JSON.stringify(dead), "PX", 15_000)
-        client.disconnect()
-        const began = Date.now()
-        expect(await Effect.runPromise(build)).toMatchObject({ _tag: "Right" })
-        expect(Date.now() - began).toBeLessThan(4000)
-      } finally {
-        await own.dispose()
-      }
-    })
-
-    it("that has given the lease to another is not touched any more", async () => {
-      const own = await new RedisServer().start()
-      const client = new Client(own.url)
-      try {
-        await run(
-          Effect.gen(function* () {
-            const store = yield* Store
-            const { job } = yield* store.create(submission(), roomy)
-            yield* Effect.promise(() => client.set("{offload}:owner", "another"))
-            yield* Effect.retry(Effect.flip(store.ping), Schedule.intersect(Schedule.spaced(50), Schedule.recurs(200)))
-            const writes = [
-              Effect.asVoid(store.queued("llm", 1)),
-              Effect.asVoid(store.claim(job.id, "a")),
-              Effect.asVoid(store.cancel(job.id)),
-            ]
-            for (const each of writes) {
-              expect(yield* Effect.flip(each)).toMatchObject({ _tag: "StoreError", reason: "unavailable" })
-            }
-            expect((yield* store.get(job.id)).status).toBe("queued")
-          }),
-          Redis.layer({ url: own.url }).pipe(Layer.provide(quiet)),
-        )
-      } finally {
-        client.disconnect()
         await own.dispose()
       }
     })

@@ -186,6 +186,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(begun).toHaveLength(1)
         expect(begun[0]).toMatchObject({ job: { status: "running", attempt: 1 }, input: { prompt: "Say hello." } })
         expect(yield* store.running).toEqual([begun[0]?.job])
+        expect(yield* store.orphans((carried) => carried === id)).toEqual([])
+        expect(yield* store.orphans(() => false)).toEqual([begun[0]?.job])
       }),
     )
 

@@ -22,8 +22,7 @@ type Failure = IdempotencyConflict | QueueFull | KvError
 
 export const create = (jobs: Jobs, submission: Transition.NewJob, limits: Limits): Effect.Effect<Submitted, Failure> =>
   Effect.gen(function* () {
-    const { client, keys, lease } = jobs
-    yield* lease.check
+    const { client, keys } = jobs
     const { caller, id, idempotency, input, resource } = submission
     const now = yield* Clock.currentTimeMillis
     const job = Transition.create(submission, placeholder, now)

@@ -7,7 +7,7 @@ import { KvError, reading } from "../Kv.js"
 import * as Record from "../Record.js"
 import { type Client, command, evaluate } from "./Connection.js"
 import { countField, type Keys } from "./Keys.js"
-import type { Lease } from "./Lease.js"
+import type { Nodes } from "./Nodes.js"
 import * as Scripts from "./Scripts.js"
 import { around } from "./Sequence.js"
 
@@ -33,7 +33,7 @@ export interface Plan<A> {
 export interface Jobs {
   readonly client: Client
   readonly keys: Keys
-  readonly lease: Lease
+  readonly nodes: Nodes
   readonly find: (id: JobId) => Effect.Effect<Stored | null, KvError>
   readonly read: (id: JobId) => Effect.Effect<Job, JobNotFound | KvError>
   readonly readWithInput: (id: JobId) => Effect.Effect<JobWithInput, JobNotFound | KvError>
@@ -62,7 +62,7 @@ const noDelivery = ["", "", "", "", "", ""]
 const warn = (what: string): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logWarning(`passed over: ${what}`), { module: "Store" })
 
-export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
+export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
   const find: Jobs["find"] = (id) =>
     Effect.flatMap(
       command(() => client.hmget(keys.job(id), "job", "v")),
@@ -109,6 +109,7 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
         keys.due("backoff"),
         keys.due("deadline"),
         keys.due("retention"),
+        keys.nodes,
         ...(delivery === null ? [] : keysOf(delivery)),
       ],
       [
@@ -121,7 +122,7 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
         countField(job.resource, job.status),
         queued,
         flag(Record.isReady(job)),
-        flag(job.status === "running"),
+        job.status === "running" ? nodes.own() : "",
         time(job.status === "queued" ? job.retryAt : null),
         time(job.status === "queued" ? job.deadlineAt : null),
         time(isTerminal(job.status) ? job.finishedAt : null),
@@ -143,11 +144,13 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
     tries = maxTries,
   ): Effect.Effect<A, E | JobNotFound | KvError> =>
     Effect.gen(function* () {
-      yield* lease.check
       const { job, version } = yield* found(id)
       const now = yield* Clock.currentTimeMillis
       const { answer, next } = yield* decide(job, now)
-      if (next === null || (yield* apply(job, version, next, now)) === 1) return answer
+      if (next === null) return answer
+      const applied = yield* apply(job, version, next, now)
+      if (applied === 1) return answer
+      if (applied === -1) return yield* new KvError({ reason: "unavailable", detail: "this node was taken for dead" })
       yield* again(tries)
       return yield* change(id, decide, tries - 1)
     })
@@ -158,7 +161,6 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
     tries = maxTries,
   ): Effect.Effect<void, E | JobNotFound | KvError> =>
     Effect.gen(function* () {
-      yield* lease.check
       const { job, version } = yield* found(id)
       const refusal = allows(job)
       if (refusal !== null) return yield* Effect.fail(refusal)
@@ -184,7 +186,7 @@ export const make = (client: Client, keys: Keys, lease: Lease): Jobs => {
   return {
     client,
     keys,
-    lease,
+    nodes,
     find,
     read: (id) => Effect.map(found(id), ({ job }) => job),
     readWithInput: (id) =>

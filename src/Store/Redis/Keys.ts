@@ -9,13 +9,14 @@
  * | `index:<caller>:<resource>:<status>` | sorted set | ids by sequence |
  * | `ready:<resource>:<caller>` | sorted set | ids of jobs that can be claimed now, by sequence |
  * | `heads:<resource>` | sorted set | callers with ready jobs, by the sequence of their first |
- * | `running` | set | ids |
+ * | `running` | hash | the node that claimed it, by id |
+ * | `nodes` | hash | what each node said last, by its name: see `Nodes.ts` |
+ * | `keeper` | text | the node that does what one of them has to do; expires |
  * | `due:backoff` `due:deadline` `due:retention` | sorted set | ids by the time they count from |
  * | `counts` | hash | how many jobs, by resource and status |
  * | `queued` | hash | how many jobs are queued, by caller; deliveries are not counted |
  * | `idempotency:<digest>` | hash | the first use of a key; expires |
  * | `sequence` | number | of the newest job |
- * | `owner` | text | the process that holds the lease; expires |
  */
 import type { Job, Status } from "../../Job.js"
 import * as Key from "../Key.js"
@@ -39,7 +40,8 @@ export const make = (prefix: string) => {
     queued: key("queued"),
     idempotency: (digest: string) => key("idempotency", digest),
     sequence: key("sequence"),
-    owner: key("owner"),
+    nodes: key("nodes"),
+    keeper: key("keeper"),
     ping: key("ping"),
     /** The channel of new events: `<id> <number>`, or `<id>` of a job that is no more. */
     channel: key("events"),

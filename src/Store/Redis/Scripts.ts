@@ -75,15 +75,17 @@ return {'created', sequence}`)
  * Makes a record into the next one, and saves the delivery of a job that ends thereby.
  *
  * KEYS: job, log, counts, queued, index before, index after, ready, heads, running, due:backoff, due:deadline,
- * due:retention; of the delivery, if there is one: job, log, index, ready, heads, and sequence
+ * due:retention, nodes; of the delivery, if there is one: job, log, index, ready, heads, and sequence
  * ARGV: id, version that was read, record, sequence, caller, field of \`counts\` before, after, change of \`queued\`,
- * '1' if it is ready, '1' if it is running, times of the three due sets or '', channel; of the delivery, or '': id,
+ * '1' if it is ready, the node that changes it if it is running, times of the three due sets or '', channel; of the delivery, or '': id,
  * record before and after its sequence, input, event, field of \`counts\`; then number and text of each new event
- * Reply: 1, or 0 where the record has changed since, or is no more
+ * Reply: 1, or 0 where the record has changed since, or is no more, or -1 where a node claims it that was taken for dead
  */
 export const change = script(`${count}${head}${save}
 local id = ARGV[1]
 if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
+local claims = ARGV[10] ~= '' and ARGV[6] ~= ARGV[7]
+if claims and redis.call('HEXISTS', KEYS[13], ARGV[10]) == 0 then return -1 end
 redis.call('HSET', KEYS[1], 'job', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'v', 1)
 if ARGV[6] ~= ARGV[7] then
@@ -95,14 +97,14 @@ end
 if ARGV[8] ~= '0' then count(KEYS[4], ARGV[5], ARGV[8]) end
 if ARGV[9] == '1' then redis.call('ZADD', KEYS[7], ARGV[4], id) else redis.call('ZREM', KEYS[7], id) end
 head(KEYS[7], KEYS[8], ARGV[5])
-if ARGV[10] == '1' then redis.call('SADD', KEYS[9], id) else redis.call('SREM', KEYS[9], id) end
+if claims then redis.call('HSET', KEYS[9], id, ARGV[10]) elseif ARGV[10] == '' then redis.call('HDEL', KEYS[9], id) end
 for due = 0, 2 do
   local at = ARGV[11 + due]
   if at ~= '' then redis.call('ZADD', KEYS[10 + due], at, id) else redis.call('ZREM', KEYS[10 + due], id) end
 end
 if ARGV[15] ~= '' then
   save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], ARGV[20],
-    KEYS[13], KEYS[14], KEYS[3], KEYS[15], KEYS[16], KEYS[17], KEYS[18], ARGV[14])
+    KEYS[14], KEYS[15], KEYS[3], KEYS[16], KEYS[17], KEYS[18], KEYS[19], ARGV[14])
 end
 for at = 21, #ARGV, 2 do
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'event', ARGV[at + 1])
@@ -129,31 +131,34 @@ redis.call('PUBLISH', ARGV[4], id)
 return 1`)
 
 /**
- * Takes the lease of an owner that is dead, or of none.
+ * Says that a node lives, and takes or renews its turn as the keeper.
  *
- * KEYS: owner · ARGV: the owner that was found or '', the new one, milliseconds · Reply: 1, or 0 where it has changed
+ * KEYS: nodes, keeper · ARGV: node, what it says, milliseconds that a keeper counts
+ * Reply: 'keeper' | 'node' | 'lost' where it was taken for dead, and nothing was changed
  */
-export const take = script(`
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1`)
+export const beat = script(`
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'lost' end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local keeper = redis.call('GET', KEYS[2])
+if keeper and keeper ~= ARGV[1] then return 'node' end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
+return 'keeper'`)
 
 /**
- * Renews a lease, also one that ran out and that nobody has taken.
+ * Takes a node for dead, unless it has said something since.
  *
- * KEYS: owner · ARGV: owner, milliseconds · Reply: 1, or 0 where it is somebody else's
+ * KEYS: nodes · ARGV: node, what it said last · Reply: 1, or 0 where that is not so any more
  */
-export const renew = script(`
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`)
+export const bury = script(`
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])`)
 
 /**
- * Hands a lease back.
+ * Ends a node that leaves.
  *
- * KEYS: owner · ARGV: owner · Reply: 1, or 0 where it is somebody else's
+ * KEYS: nodes, keeper · ARGV: node · Reply: 1
  */
-export const release = script(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])`)
+export const leave = script(`
+redis.call('HDEL', KEYS[1], ARGV[1])
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+return 1`)
