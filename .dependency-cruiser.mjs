@@ -16,8 +16,12 @@ const rooms = {
     imports: ["Job"],
     comment: "Metrics are names that services count with; they know none of the services.",
   },
+  Redis: {
+    imports: [],
+    comment: "A connection, and how it fails. What stands in Redis is the affair of those who use it.",
+  },
   Store: {
-    imports: ["Job", "OffloadConfig", "Metrics"],
+    imports: ["Job", "OffloadConfig", "Metrics", "Redis"],
     comment: "The store keeps jobs. It knows neither what runs them nor who asks, so that a backend can be swapped.",
   },
   Llm: {
@@ -29,7 +33,7 @@ const rooms = {
     comment: "A webhook is one signed request. What is told, and how often it is tried, is not its affair.",
   },
   Offload: {
-    imports: ["Job", "OffloadConfig", "Metrics", "Store", "Llm", "Webhook"],
+    imports: ["Job", "OffloadConfig", "Metrics", "Redis", "Store", "Llm", "Webhook"],
     comment:
       "Offload brings store, LLM and webhooks together. It knows nothing of HTTP: a program may embed it without.",
   },
@@ -83,7 +87,7 @@ export default {
         "Only main.ts chooses backends, and index.ts hands them on; all others speak to the contract, so that any layer can be put in.",
       severity: "error",
       from: { path: "^src/", pathNot: "^src/(main|index)\\.ts$" },
-      to: { path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess|Webhook/Post)\\.ts$" },
+      to: { path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess|Webhook/Post|Offload/BullMq)\\.ts$" },
     },
     {
       name: "contract-only",

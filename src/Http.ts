@@ -71,12 +71,15 @@ const isEndpointName = (name: string): name is EndpointName => name in handlers
 const endpoints: Array<{
   readonly method: HttpApiEndpoint.HttpApiEndpoint.AnyWithProps["method"]
   readonly path: HttpRouter.PathInput
+  readonly group: string
   readonly handler: Handler
 }> = []
 HttpApi.reflect(Api, {
   onGroup: () => {},
-  onEndpoint: ({ endpoint }) => {
-    if (isEndpointName(endpoint.name)) endpoints.push({ ...endpoint, handler: handlers[endpoint.name] })
+  onEndpoint: ({ endpoint, group }) => {
+    if (isEndpointName(endpoint.name)) {
+      endpoints.push({ ...endpoint, group: group.identifier, handler: handlers[endpoint.name] })
+    }
   },
 })
 
@@ -84,12 +87,15 @@ const router = HttpRouter.fromIterable(
   endpoints.map(({ handler, method, path }) => HttpRouter.makeRoute(method, path, handler)),
 )
 
+/** The calls with the path of a URL, whatever their method. */
+const at = (url: string) => {
+  const pathname = url.split("?")[0] ?? ""
+  return endpoints.filter(({ path }) => new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`).test(pathname))
+}
+
 /** Which methods a path takes; none where nothing has this path. */
 const allowedMethods = (url: string): ReadonlyArray<string> => {
-  const pathname = url.split("?")[0] ?? ""
-  const methods = endpoints
-    .filter(({ path }) => new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`).test(pathname))
-    .map(({ method }) => method)
+  const methods = at(url).map(({ method }) => method)
   return methods.includes("GET") ? [...methods, "HEAD"] : methods
 }
 
@@ -144,6 +150,12 @@ const answer = Effect.gen(function* () {
   }
   const asked = preflight(request, config.corsOrigins)
   if (asked !== null) return asked
+  if (config.role === "worker" && !at(request.url).some(({ group }) => group === "operations")) {
+    return yield* new Problem({
+      slug: "not-found",
+      detail: "This process runs jobs alone; one whose OFFLOAD_ROLE is `api` or `all` answers this call.",
+    })
+  }
   const caller = isOpen(request.url) ? nobody : yield* identify
   return yield* Effect.provideService(OpenAi.speaks(request.url) ? OpenAi.router : router, Caller, caller)
 }).pipe(

@@ -19,7 +19,7 @@ import {
   makeId,
   type Status,
 } from "./Job.js"
-import { Dispatcher } from "./Offload/Dispatcher.js"
+import { Dispatcher, type Needs } from "./Offload/Dispatcher.js"
 import { logCancel, logSubmitted } from "./Offload/JobLog.js"
 import { Outcomes } from "./Offload/Outcomes.js"
 import { Permits } from "./Offload/Permits.js"
@@ -104,7 +104,7 @@ export interface ResourceState {
   readonly adapter: string
   readonly command: string
   readonly permits: number
-  /** Permits that are taken. */
+  /** Jobs that run, here or in another process that shares the store. */
   readonly running: number
   /** Jobs that wait, for a permit or for the end of their backoff. */
   readonly queued: number
@@ -177,8 +177,10 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
     readonly store: string
   }
 >() {
-  /** Needs a `Worker`: what the jobs do. */
-  static readonly layerWorker: Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Work | OffloadConfig> =
+  /** Needs a `Worker`: what the jobs do. And a dispatcher, which brings them to it. */
+  static readonly layerDispatched = (
+    dispatched: Layer.Layer<Dispatcher, StoreError | SpoolError, Needs>,
+  ): Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Work | OffloadConfig> =>
     Layer.effect(
       Offload,
       Effect.gen(function* () {
@@ -195,13 +197,13 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             () => new UnknownResource({ resource: name, known: config.resources.map(({ name }) => name) }),
           )
 
-        const expectedStartAt = (job: Job, ahead: number, now: number): number | null => {
+        const expectedStartAt = (job: Job, ahead: number, running: number, now: number): number | null => {
           const usage = permits.usage(job.resource)
           if (usage === null) return null
           if (usage.serviceMillis === null)
             return usage.heldUntil !== null && usage.heldUntil > now ? usage.heldUntil : null
           // Whole rounds of the permits that must end before one is free for this job.
-          const rounds = Math.max(0, Math.ceil((ahead + 1 + usage.running - usage.permits) / usage.permits))
+          const rounds = Math.max(0, Math.ceil((ahead + 1 + running - usage.permits) / usage.permits))
           return Math.max(now, usage.heldUntil ?? 0) + Math.round(rounds * usage.serviceMillis)
         }
 
@@ -218,16 +220,20 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             if (job.status !== "queued") return null
             const ahead = yield* store.ahead(job.id, dispatcher.turns(job.resource))
             if (ahead === null) return { ahead, expectedStartAt: job.retryAt }
-            return { ahead, expectedStartAt: expectedStartAt(job, ahead, yield* Clock.currentTimeMillis) }
+            const { running } = yield* countsOf(job.resource)
+            return { ahead, expectedStartAt: expectedStartAt(job, ahead, running, yield* Clock.currentTimeMillis) }
           })
 
         // The newest job is the last, or earlier where callers take turns. Counting those before it, as `place` does,
         // would make each submission dearer than the one before.
         const lastPlace = (job: Job) =>
-          Effect.map(Effect.all([store.counts, Clock.currentTimeMillis]), ([counts, now]) => {
-            const ahead = Math.max(0, (counts.get(job.resource)?.queued ?? 0) - 1)
-            return { ahead, expectedStartAt: expectedStartAt(job, ahead, now) }
+          Effect.map(Effect.all([countsOf(job.resource), Clock.currentTimeMillis]), ([{ queued, running }, now]) => {
+            const ahead = Math.max(0, queued - 1)
+            return { ahead, expectedStartAt: expectedStartAt(job, ahead, running, now) }
           })
+
+        const countsOf = (resource: string) =>
+          Effect.map(store.counts, (counts) => ({ queued: 0, running: 0, ...counts.get(resource) }))
 
         const snapshot = (job: Job, input: Input): Effect.Effect<Snapshot, JobNotFound | StoreError> =>
           Effect.map(
@@ -367,7 +373,6 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             const { name, permits: configured } = resource
             const usage = permits.usage(name) ?? {
               permits: configured,
-              running: 0,
               serviceMillis: null,
               heldUntil: null,
             }
@@ -377,6 +382,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
               ...usage,
               heldUntil: usage.heldUntil !== null && usage.heldUntil > now ? usage.heldUntil : null,
               queued: counts.get(name)?.queued ?? 0,
+              running: counts.get(name)?.running ?? 0,
             }
           }),
         )
@@ -402,8 +408,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           change: (name, to) =>
             Effect.gen(function* () {
               const { name: resource } = yield* find(name)
-              if (to.permits !== undefined) yield* permits.resize(resource, to.permits)
-              if (to.heldUntil === null) yield* permits.hold(resource, null)
+              yield* dispatcher.change(resource, to)
               yield* Effect.logInfo("resource changed").pipe(
                 Effect.annotateLogs({ module: "Offload", resource, ...to }),
               )
@@ -416,7 +421,11 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           ),
         }
       }),
-    ).pipe(Layer.provide(Dispatcher.layer), Layer.provide(Outcomes.layer), Layer.provide(Permits.layerFromConfig))
+    ).pipe(Layer.provide(dispatched), Layer.provide(Outcomes.layer), Layer.provide(Permits.layerFromConfig))
+
+  /** One process does all jobs of its store. Needs a `Worker`: what the jobs do. */
+  static readonly layerWorker: Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Work | OffloadConfig> =
+    Offload.layerDispatched(Dispatcher.layer)
 
   /** The service's own worker: each job is a call of an LLM. */
   static readonly layer = Offload.layerWorker.pipe(Layer.provide(Worker.layerLlm))

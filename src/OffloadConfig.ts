@@ -2,7 +2,7 @@
  * Every setting: its name, what it means, what it takes, its unit and its default. Nothing else reads the
  * environment for a setting. The README's table is generated from here (`npm run generate`).
  */
-import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Schema } from "effect"
+import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Redacted, Schema } from "effect"
 import { type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
 import {
   AdapterName,
@@ -112,7 +112,7 @@ export const settings = {
     schema: listOf(Schema.String.pipe(Schema.pattern(/^https?:\/\/[^/\s]+$/))),
   }),
   data: setting("OFFLOAD_DATA", {
-    doc: "The folder of the embedded store, and of outcomes that no store took. One service at a time can use it.",
+    doc: "The folder of the embedded store, and of outcomes that no store took. One service at a time can use it; with `REDIS_URL`, several processes of one machine may.",
     takes: "a path; it is made, readable to its owner alone, if it does not exist",
     default: ".offload",
     schema: Schema.NonEmptyString,
@@ -133,7 +133,7 @@ export const settings = {
     ),
   }),
   redisPrefix: setting("OFFLOAD_REDIS_PREFIX", {
-    doc: "What each key in Redis begins with. One service at a time can use it.",
+    doc: "What each key in Redis begins with. All processes with the same one share the jobs.",
     takes: "a text with a hash tag, such as `{offload}:`, so that all keys are in one slot of a cluster",
     default: "{offload}:",
     schema: Schema.String.pipe(Schema.pattern(/^[^{}]*\{[^{}]+\}[^{}]*$/)),
@@ -143,6 +143,18 @@ export const settings = {
     takes: "`refuse` or `allow`",
     default: "refuse",
     schema: Schema.Literal("refuse", "allow"),
+  }),
+  role: setting("OFFLOAD_ROLE", {
+    doc: "What this process does of the service, with `REDIS_URL`: `api` answers calls and runs no job, `worker` runs jobs and answers only health checks and metrics.",
+    takes: "`all`, `api` or `worker`; without `REDIS_URL` only `all`",
+    default: "all",
+    schema: Schema.Literal("all", "api", "worker"),
+  }),
+  lease: setting("OFFLOAD_LEASE_SECONDS", {
+    doc: "After how long without a sign of it a process is taken for dead by the others that share its Redis, and its jobs run elsewhere. The same for all of them. See `docs/fleet.md`.",
+    takes: "seconds, 1 to 300",
+    default: "5",
+    schema: seconds(1, 300),
   }),
   llm: setting("OFFLOAD_LLM", {
     doc: "What runs the jobs of the resource `llm`. `auto`: `command` where `OFFLOAD_LLM_COMMAND` is set, else the first of `claude`, `codex`, `gemini`, `opencode`, `llm`, `aichat` on PATH, else `demo`.",
@@ -347,6 +359,11 @@ const complete = ({ apiKeys, ...settings }: Settings): Either.Either<Values, Con
           ["HOST"],
           "without OFFLOAD_API_KEYS it takes a loopback address: `127.0.0.1`, `::1` or `localhost`",
         ),
+      )
+    }
+    if (settings.role !== "all" && Redacted.value(settings.redisUrl) === "") {
+      return yield* Either.left(
+        ConfigError.InvalidData(["OFFLOAD_ROLE"], "without REDIS_URL one process does all: it takes `all` alone"),
       )
     }
     const resources = yield* resolveResources(settings.resources, {

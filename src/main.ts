@@ -6,6 +6,7 @@ import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import * as Subprocess from "./Llm/Subprocess.js"
 import { Spool } from "./Offload/Spool.js"
+import { Worker } from "./Offload/Worker.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 import * as Lmdb from "./Store/Lmdb.js"
@@ -13,7 +14,7 @@ import * as Telemetry from "./Telemetry.js"
 import * as Post from "./Webhook/Post.js"
 
 const StoreLayer = Layer.unwrapEffect(
-  Effect.map(OffloadConfig, ({ data, redisEviction, redisPrefix, redisUrl }) => {
+  Effect.map(OffloadConfig, ({ data, lease, redisEviction, redisPrefix, redisUrl }) => {
     const url = Redacted.value(redisUrl)
     const store =
       url === ""
@@ -22,12 +23,31 @@ const StoreLayer = Layer.unwrapEffect(
           Layer.unwrapEffect(
             Effect.map(
               Effect.promise(() => import("./Store/Redis.js")),
-              (Redis) => Redis.layer({ url, prefix: redisPrefix, allowEviction: redisEviction === "allow" }),
+              (Redis) =>
+                Redis.layer({
+                  url,
+                  prefix: redisPrefix,
+                  allowEviction: redisEviction === "allow",
+                  leaseMillis: lease,
+                }),
             ),
           )
     return Layer.merge(store, Spool.layer(join(data, "spool")))
   }),
 )
+
+const OffloadLayer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ redisUrl }) =>
+    Redacted.value(redisUrl) === ""
+      ? Offload.layerWorker
+      : Layer.unwrapEffect(
+          Effect.map(
+            Effect.promise(() => import("./Offload/BullMq.js")),
+            (BullMq) => Offload.layerDispatched(BullMq.layer),
+          ),
+        ),
+  ),
+).pipe(Layer.provide(Worker.layerLlm))
 
 const LoggerLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ log, logLevel }) => {
@@ -58,7 +78,7 @@ const announce = Effect.gen(function* () {
 const ServiceLayer = Layer.effectDiscard(announce).pipe(
   Layer.provide(Http.layer),
   Layer.provide(Telemetry.layer),
-  Layer.provide(Offload.layer),
+  Layer.provide(OffloadLayer),
   Layer.provide(Subprocess.layer),
   Layer.provide(Post.layer),
   Layer.provide(StoreLayer),

@@ -1,7 +1,7 @@
 /**
  * `Llm` as real processes: each attempt is one command with its tree, held together so that it ends as a whole.
  */
-import { Clock, Effect, Layer, type Scope } from "effect"
+import { Clock, Effect, Layer, Redacted, type Scope } from "effect"
 import { BudgetExceeded, type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
 import type { Input } from "../Job.js"
 import { Llm, type LlmRequest } from "../Llm.js"
@@ -19,6 +19,7 @@ import { killOrphans } from "./Orphans.js"
 import { codeOf, type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
 import { killWhere } from "./Procfs.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
+import { watch } from "./Watchdog.js"
 
 /** How much of standard error is kept: its end. */
 const stderrBytes = 4096
@@ -164,10 +165,10 @@ const conclude = (
 }
 
 /** Runs the command lines of the resources. Fails to build where their settings contradict each other. */
-export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.effect(
+export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
   Llm,
   Effect.gen(function* () {
-    const { containment: demanded, data, killGrace, resources } = yield* OffloadConfig
+    const { containment: demanded, data, killGrace, lease, redisUrl, resources, role } = yield* OffloadConfig
     const containment = yield* probe(demanded)
     if (containment === null) {
       return yield* new LlmConfigError({
@@ -183,6 +184,8 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.effe
         ]),
       ),
     )
+    // Nobody else begins the attempts of a process that has its store for itself.
+    if (Redacted.value(redisUrl) !== "" && role !== "api") yield* watch(identity.owner, lease / 2)
     yield* Effect.logInfo(`processes are held together by a ${containment.mode}`)
 
     return {

@@ -49,6 +49,11 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
      * counts; `null` ends it. Whoever has a permit goes on.
      */
     readonly hold: (resource: string, until: number | null) => Effect.Effect<void>
+    /** Takes over what others, who share the resource, know of it. */
+    readonly learn: (
+      resource: string,
+      known: Pick<Usage, "permits" | "serviceMillis" | "heldUntil">,
+    ) => Effect.Effect<void>
     /** `null`: no such resource. */
     readonly usage: (resource: string) => Usage | null
   }
@@ -102,6 +107,16 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
             const resource = resources.get(name)
             if (resource === undefined) return
             resource.heldUntil = until === null ? null : Math.max(until, resource.heldUntil ?? 0)
+          }),
+        learn: (name, { heldUntil, permits, serviceMillis }) =>
+          Effect.suspend(() => {
+            const resource = resources.get(name)
+            if (resource === undefined) return Effect.void
+            resource.heldUntil = heldUntil
+            resource.serviceMillis = serviceMillis
+            if (resource.permits === permits) return Effect.void
+            resource.permits = permits
+            return resource.semaphore.resize(permits)
           }),
         usage: (name) => {
           const resource = resources.get(name)

@@ -5,6 +5,7 @@
 import { Effect, Either, Layer, type Scope } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal, type JobId } from "../Job.js"
+import * as Redis from "../Redis.js"
 import { type Advanced, JobNotTerminal, type JobWithInput, StaleAttempt, Store, type StoreError } from "../Store.js"
 import { jobIds } from "./Jobs.js"
 import { KvError, reading } from "./Kv.js"
@@ -23,7 +24,7 @@ import * as Queue from "./Redis/Queue.js"
 import * as Watch from "./Watch.js"
 
 export interface Options {
-  /** As `Connection.parse` takes it. */
+  /** As `Redis.parse` takes it. */
   readonly url: string
   /** Before every key; has a hash tag, so that all keys are in one slot of a cluster. Default: `{offload}:`. */
   readonly prefix?: string
@@ -44,11 +45,11 @@ const watchMillis = 5000
 
 const open = ({ allowEviction = false, leaseMillis = 5000, prefix = "{offload}:", url }: Options) =>
   Effect.gen(function* () {
-    const address = Connection.parse(url)
+    const address = Redis.parse(url)
     if (address === null) {
       return yield* new KvError({ reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
     }
-    const client = yield* Connection.open(() => address.make({ commandTimeout: Connection.commandMillis }))
+    const client = yield* Connection.open(() => address.make({ commandTimeout: Redis.commandMillis }))
     yield* check(client, { allowEviction })
     const keys = Keys.make(prefix)
     const nodes = yield* Nodes.join(client, keys, leaseMillis)
@@ -57,7 +58,7 @@ const open = ({ allowEviction = false, leaseMillis = 5000, prefix = "{offload}:"
   })
 
 /** Wakes those who wait for events, of this process and of others. */
-const listen = (make: () => Connection.Client, keys: Keys.Keys): Effect.Effect<Watch.Watch, KvError, Scope.Scope> =>
+const listen = (make: () => Redis.Client, keys: Keys.Keys): Effect.Effect<Watch.Watch, KvError, Scope.Scope> =>
   Effect.gen(function* () {
     const watch = Watch.make()
     const isJobId = (id: string | undefined): id is JobId => jobIds([id ?? ""]).length === 1
@@ -109,8 +110,7 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       (ids) => jobs.readAll(jobIds(ids)),
     ).pipe(named("running")),
 
-    orphans: (isCarried) =>
-      Effect.flatMap(jobs.nodes.abandoned(isCarried), jobs.readAll).pipe(named("orphans")),
+    orphans: (isCarried) => Effect.flatMap(jobs.nodes.abandoned(isCarried), jobs.readAll).pipe(named("orphans")),
 
     claim: (id, adapter) =>
       Effect.flatMap(jobs.readWithInput(id), ({ input }) =>
@@ -183,9 +183,9 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       }).pipe(named("output")),
 
     advance: ({ limit = defaultLimit, retentionMillis }) =>
-      (jobs.nodes.isKeeper() ? Due.advance(jobs, { limit, retentionMillis }) : Effect.succeed(nothing)).pipe(
-        named("advance"),
-      ),
+      Effect.suspend(() =>
+        jobs.nodes.isKeeper() ? Due.advance(jobs, { limit, retentionMillis }) : Effect.succeed(nothing),
+      ).pipe(named("advance")),
 
     ping: Effect.asVoid(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))).pipe(named("ping")),
   }

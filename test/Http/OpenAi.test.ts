@@ -187,7 +187,8 @@ class Life {
   }
 
   claim(): this {
-    return this.#move(Transition.claim(this.job, "command", 1_700_000_001_000))
+    const job = Transition.ready(this.job, 1_700_000_001_000) ?? this.job
+    return this.#move(Transition.claim(job, "command", 1_700_000_001_000))
   }
 
   say(text: string): this {

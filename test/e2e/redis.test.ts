@@ -67,15 +67,6 @@ describe.skipIf(!hasRedis)("the service on Redis", () => {
       expect((await service.submit(work({ text: "new" }), {}, { prefer: "wait=20" })).body.output.text).toBe("new")
     }))
 
-  it("is one service at a time: a second one is refused, and harms nothing", () =>
-    use(new Service(env()), async (service) => {
-      const second = new Service(service.env)
-      await expect(second.start()).rejects.toThrow(/in use by process/)
-      await second.dispose()
-      const { body } = await service.submit(work({ text: "fine" }), {}, { prefer: "wait=20" })
-      expect(body.status).toBe("succeeded")
-    }))
-
   it("streams events, and takes one submission a key", () =>
     use(new Service(env()), async (service) => {
       const key = { "idempotency-key": "k" }

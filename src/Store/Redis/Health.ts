@@ -1,7 +1,8 @@
 /** What is looked at before a Redis is trusted with jobs: its version, and what it may lose or throw away. */
 import { Effect } from "effect"
+import type { Client } from "../../Redis.js"
 import { KvError } from "../Kv.js"
-import { type Client, command } from "./Connection.js"
+import { command } from "./Connection.js"
 
 const field = (info: string, name: string): string | undefined => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
 

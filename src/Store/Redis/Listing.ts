@@ -1,11 +1,12 @@
 /** A caller's jobs, newest first: its index of each resource and state, merged by sequence. */
 import { Effect } from "effect"
 import { deliveries, Status } from "../../Job.js"
+import type { Client } from "../../Redis.js"
 import type { Counts, Page } from "../../Store.js"
 import { jobIds } from "../Jobs.js"
 import type { KvError } from "../Kv.js"
 import { decodeCursor, encodeCursor, type Query } from "../Listing.js"
-import { type Client, command } from "./Connection.js"
+import { command } from "./Connection.js"
 import type { Jobs } from "./Jobs.js"
 import { type Keys, parseCountField } from "./Keys.js"
 

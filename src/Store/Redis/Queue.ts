@@ -3,10 +3,11 @@
  */
 import { Effect } from "effect"
 import type { Job } from "../../Job.js"
+import type { Client } from "../../Redis.js"
 import type { Turns } from "../../Store.js"
 import type { KvError } from "../Kv.js"
 import { inOrder, type Line } from "../Queue.js"
-import { type Client, command } from "./Connection.js"
+import { command } from "./Connection.js"
 import type { Keys } from "./Keys.js"
 
 const lines = (client: Client, keys: Keys, resource: string): Effect.Effect<ReadonlyArray<Line>, KvError> =>

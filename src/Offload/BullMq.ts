@@ -1,0 +1,263 @@
+/**
+ * The dispatcher of many processes: BullMQ brings ids of jobs to them, within one ceiling for all, and each forks the
+ * same settled effect as the dispatcher of one process does. The store stays the one truth: an id that BullMQ brings is
+ * looked up, and one that it lacks is brought to it, at each tick.
+ */
+import { Clock, Effect, Fiber, Layer, Queue, Redacted } from "effect"
+import { isTerminal, type Job, type JobId } from "../Job.js"
+import { OffloadConfig } from "../OffloadConfig.js"
+import * as Redis from "../Redis.js"
+import { Store, StoreError } from "../Store.js"
+import * as Engine from "./BullMq/Engine.js"
+import * as Guard from "./BullMq/Guard.js"
+import * as Shared from "./BullMq/Shared.js"
+import { Dispatcher, type Needs } from "./Dispatcher.js"
+import { type Lane, Lanes } from "./Lanes.js"
+import { Outcomes } from "./Outcomes.js"
+import { Permits } from "./Permits.js"
+import type { SpoolError } from "./Spool.js"
+
+/** How many permits' worth of ids BullMQ is given: those that run, and as many that are next. */
+const windows = 2
+
+/** How long one that waits for another process's attempt waits before it looks again, in milliseconds. */
+const lookMillis = 1000
+
+/** Longer than an idle worker listens, shorter than anybody wants to wait for a connection that is half open. */
+const commandMillis = 5000
+
+interface Busy {
+  readonly lane: Lane
+  readonly engine: Engine.Engine
+  readonly work: Engine.Work | null
+  /** A request to feed the lane that has not been met yet. */
+  readonly asked: Queue.Queue<void>
+  /** What was last known to all. */
+  known: Shared.Known
+  turns: ReadonlyMap<string, number>
+}
+
+const make = Effect.gen(function* () {
+  const config = yield* OffloadConfig
+  const store = yield* Store
+  const outcomes = yield* Outcomes
+  const permits = yield* Permits
+  const lanes = yield* Lanes
+
+  const address = Redis.parse(Redacted.value(config.redisUrl))
+  if (address === null) {
+    return yield* new StoreError({ operation: "open", reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
+  }
+  const client = yield* Redis.open(() => address.make({ commandTimeout: Redis.commandMillis })).pipe(
+    Effect.mapError(({ cause, detail }) => new StoreError({ operation: "open", reason: "unavailable", detail, cause })),
+  )
+  const shared = Shared.make(client, config.redisPrefix)
+  const told = yield* Queue.sliding<Error>(1)
+  const takes = yield* Queue.unbounded<Effect.Effect<void>>()
+
+  const engineOptions: Engine.Options = {
+    connect: () =>
+      address.make({ maxRetriesPerRequest: null, enableOfflineQueue: true, commandTimeout: commandMillis }),
+    prefix: `${config.redisPrefix}bull`,
+    leaseMillis: config.lease,
+    onError: (error) => told.unsafeOffer(error),
+  }
+
+  /** How many places a caller has among the ids that BullMQ has. */
+  const callersOf = (ids: ReadonlyArray<JobId>) => Effect.forEach(ids, lanes.callerOf, { concurrency: "unbounded" })
+
+  const isHeld = (lane: Lane) =>
+    Effect.map(Clock.currentTimeMillis, (now) => (permits.usage(lane.name)?.heldUntil ?? 0) > now)
+
+  /** Gives BullMQ the next ids, as far as there is room for them. */
+  const feedNow = (busy: Busy): Effect.Effect<void, StoreError> =>
+    Effect.gen(function* () {
+      const { engine, lane } = busy
+      if (lanes.isDraining() || (yield* isHeld(lane))) return
+      const present = yield* engine.present
+      let room = windows * busy.known.permits - present.length
+      if (room <= 0) return
+      busy.turns = yield* shared.turns(lane.name)
+      const max = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
+      const callers = max === Number.POSITIVE_INFINITY ? [] : [...(yield* callersOf(present))]
+      const has = (caller: string) => callers.filter((each) => each === caller).length
+      const ids = yield* store.queued(lane.name, room + present.length + outcomes.unreadable.size, {
+        last: busy.turns,
+        skip: new Set(callers.filter((caller) => has(caller) >= max)),
+      })
+      const now = yield* Clock.currentTimeMillis
+      const next: Array<JobId> = []
+      const took = new Map<string, number>()
+      for (const id of ids) {
+        if (room === 0) break
+        if (present.includes(id) || outcomes.unreadable.has(id)) continue
+        const caller = yield* lanes.callerOf(id)
+        if (has(caller) >= max) continue
+        callers.push(caller)
+        // Two turns of one moment are in the order in which they were given.
+        took.set(caller, now + next.length / 1000)
+        next.push(id)
+        room--
+      }
+      yield* engine.add(next)
+      yield* shared.tookTurns(lane.name, took)
+    })
+
+  const unlessRedisIsDown = (lane: Lane, effect: Effect.Effect<void, StoreError>) =>
+    Effect.catchTag(effect, "StoreError", (error) =>
+      Effect.logWarning("jobs not dispatched: Redis is out of reach").pipe(
+        Effect.annotateLogs({ module: "Offload", resource: lane.name, error: error.message }),
+      ),
+    )
+
+  /** What is done with an id that BullMQ brings. Its place in the ceiling is held until then. */
+  const handle = (busy: Busy, id: JobId): Effect.Effect<Engine.Taken> => {
+    const { lane } = busy
+    const carried = lane.carried.get(id)
+    if (carried !== undefined) return Effect.as(Fiber.await(carried.fiber), "done")
+    if (lanes.isDraining()) return Effect.succeed("back")
+    return store.get(id).pipe(
+      Effect.flatMap((job) => begin(busy, job)),
+      Effect.catchTags({
+        JobNotFound: () => Effect.succeed("done" as const),
+        StoreError: (error) =>
+          error.reason === "malformed"
+            ? Effect.succeed("done" as const)
+            : Effect.zipRight(Effect.sleep(lookMillis), handle(busy, id)),
+      }),
+    )
+  }
+
+  const begin = (busy: Busy, job: Job): Effect.Effect<Engine.Taken, StoreError> =>
+    Effect.gen(function* () {
+      const { lane } = busy
+      if (job.status === "running") {
+        // Another process's attempt, which may have lost its place to an outage: the place is its own until it ends.
+        yield* Effect.timeoutOption(store.awaitEvent(job.id, job.events), lookMillis)
+        return yield* handle(busy, job.id)
+      }
+      if (isTerminal(job.status) || (yield* isHeld(lane))) return "done"
+      // Between the look above and here nothing else runs: it is not carried yet.
+      const carried = lane.carried.get(job.id)
+      yield* Fiber.await(carried?.fiber ?? (yield* lanes.carry(lane, job.id, job.caller)))
+      return "done"
+    })
+
+  /** BullMQ's promise of an id, kept by a fiber of this scope. */
+  const take =
+    (busy: () => Busy) =>
+    (id: JobId): Promise<Engine.Taken> =>
+      new Promise((resolve) => {
+        takes.unsafeOffer(
+          Effect.onExit(handle(busy(), id), (exit) =>
+            Effect.sync(() => resolve(exit._tag === "Success" ? exit.value : "back")),
+          ).pipe(Effect.asVoid),
+        )
+      })
+
+  const join = (lane: Lane) =>
+    Effect.gen(function* () {
+      const configured = permits.usage(lane.name)?.permits ?? 1
+      const engine = yield* Engine.make(lane.name, engineOptions)
+      const before = yield* shared.read(lane.name)
+      // Permits that were changed live stay as they are, until the settings are.
+      const known =
+        before !== null && before.configured === configured
+          ? before
+          : { permits: configured, configured, heldUntil: null, serviceMillis: before?.serviceMillis ?? null }
+      yield* shared.write(lane.name, known)
+      yield* engine.setCeiling(known.permits)
+      yield* permits.learn(lane.name, known)
+      const asked = yield* Queue.sliding<void>(1)
+      const work: Engine.Work | null =
+        config.role === "api"
+          ? null
+          : yield* engine.work(
+              known.permits,
+              take(() => busy),
+              () => asked.unsafeOffer(undefined),
+            )
+      const busy: Busy = { lane, engine, work, asked, known, turns: new Map() }
+      return busy
+    })
+
+  /** Says what this process has learned of a resource, and learns what the others have. */
+  const exchange = (busy: Busy): Effect.Effect<void, StoreError> =>
+    Effect.gen(function* () {
+      const { engine, known: before, lane, work } = busy
+      const usage = permits.usage(lane.name)
+      const found = yield* shared.read(lane.name)
+      // A Redis that was emptied knows nothing.
+      if (usage === null || found === null) return yield* shared.write(lane.name, before)
+      const heldUntil =
+        usage.heldUntil === before.heldUntil ? found.heldUntil : Math.max(usage.heldUntil ?? 0, found.heldUntil ?? 0)
+      const serviceMillis = usage.serviceMillis === before.serviceMillis ? found.serviceMillis : usage.serviceMillis
+      busy.known = { ...found, heldUntil, serviceMillis }
+      if (heldUntil !== found.heldUntil || serviceMillis !== found.serviceMillis) {
+        yield* shared.write(lane.name, { heldUntil, serviceMillis })
+      }
+      if (found.permits !== before.permits) {
+        yield* engine.setCeiling(found.permits)
+        work?.setPermits(found.permits)
+      }
+      yield* permits.learn(lane.name, busy.known)
+    })
+
+  const all = new Map<string, Busy>()
+  for (const lane of lanes.all.values()) all.set(lane.name, yield* join(lane))
+  const guard = yield* Guard.make
+
+  yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(takes), Effect.forkScoped)))
+  yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.flatMap(Queue.take(told), (error) =>
+        Effect.logDebug(`BullMQ: ${error.message}`).pipe(Effect.annotateLogs({ module: "Offload" })),
+      ),
+    ),
+  )
+  yield* Effect.forEach(all.values(), (busy) =>
+    Effect.forkScoped(
+      Effect.forever(Effect.zipRight(Queue.take(busy.asked), unlessRedisIsDown(busy.lane, feedNow(busy)))),
+    ),
+  )
+  const feed = (resource: string) => Effect.sync(() => all.get(resource)?.asked.unsafeOffer(undefined))
+
+  yield* lanes.run({
+    feed,
+    tick: Effect.zipRight(
+      Effect.forEach([...all.values()], (busy) => unlessRedisIsDown(busy.lane, exchange(busy)), {
+        concurrency: "unbounded",
+        discard: true,
+      }),
+      guard.lookAll,
+    ),
+    stop: Effect.forEach([...all.values()], ({ work }) => work?.pause ?? Effect.void, { discard: true }),
+  })
+
+  return Dispatcher.of({
+    feed,
+    drain: lanes.drain,
+    interrupt: lanes.interrupt,
+    isDraining: lanes.isDraining,
+    turns: (resource) => ({ last: all.get(resource)?.turns ?? new Map() }),
+    change: (resource, to) =>
+      Effect.gen(function* () {
+        const busy = all.get(resource)
+        if (busy === undefined) return
+        const change = {
+          ...(to.permits === undefined ? {} : { permits: to.permits }),
+          ...(to.heldUntil === null ? { heldUntil: null } : {}),
+        }
+        yield* shared.write(resource, change)
+        yield* busy.engine.setCeiling(to.permits ?? busy.known.permits)
+        busy.known = { ...busy.known, ...change }
+        busy.work?.setPermits(busy.known.permits)
+        yield* permits.learn(resource, busy.known)
+      }),
+  })
+})
+
+/** Needs `REDIS_URL` and the store of the same Redis. */
+export const layer: Layer.Layer<Dispatcher, StoreError | SpoolError, Needs> = Layer.scoped(Dispatcher, make).pipe(
+  Layer.provide(Lanes.layer),
+)

@@ -1,0 +1,148 @@
+/**
+ * BullMQ, as far as it is used: a queue for each resource, which carries ids of jobs alone, for as many of them as may
+ * run soon; its global concurrency is the ceiling of all processes together. A place in `active` is a permit of the
+ * fleet: it is held until the one that works on the id gives it back, or has been silent for the time of a lease.
+ */
+import { type Job as BullJob, Queue, WaitingError, Worker } from "bullmq"
+import { Effect, Schema, type Scope } from "effect"
+import { JobId } from "../../Job.js"
+import type { Client } from "../../Redis.js"
+import { StoreError } from "../../Store.js"
+
+/** What becomes of an id that a worker took: it is done with, or goes back to be taken by another one. */
+export type Taken = "done" | "back"
+
+export interface Options {
+  /** A connection of its own for each queue and each worker; waits for a reconnection where there is none. */
+  readonly connect: () => Client
+  readonly prefix: string
+  readonly leaseMillis: number
+  /** Something that BullMQ tells on its own account, such as that its connection is lost. */
+  readonly onError: (error: Error) => void
+}
+
+export interface Engine {
+  /** The ids that wait or are being worked on. */
+  readonly present: Effect.Effect<ReadonlyArray<JobId>, StoreError>
+  /** Adds ids; one that is present stays as it is. */
+  readonly add: (ids: ReadonlyArray<JobId>) => Effect.Effect<void, StoreError>
+  /** The ceiling of the fleet. */
+  readonly setCeiling: (permits: number) => Effect.Effect<void, StoreError>
+  /** Takes ids, at most so many at a time, and holds the place of each until its promise is resolved. */
+  readonly work: (
+    permits: number,
+    take: (id: JobId) => Promise<Taken>,
+    onDone: () => void,
+  ) => Effect.Effect<Work, never, Scope.Scope>
+}
+
+/** A worker of this process. */
+export interface Work {
+  readonly setPermits: (permits: number) => void
+  /** Takes nothing more. */
+  readonly pause: Effect.Effect<void>
+}
+
+const isJobId = Schema.is(JobId)
+
+/** A second loss is none of the id's fault. */
+const neverFailed = 1_000_000
+
+/** How long an idle worker listens before it looks again, in seconds. */
+const drainDelay = 1
+
+const call = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, StoreError> =>
+  Effect.tryPromise({
+    try: run,
+    catch: (cause) =>
+      new StoreError({
+        operation: what,
+        reason: "unavailable",
+        detail: `BullMQ did not do it: ${cause instanceof Error ? cause.message : String(cause)}`,
+        cause,
+      }),
+  })
+
+/** What ends on its own account at the end of a process; what it did not do, its lease does. */
+const quietly = (run: () => Promise<unknown>): Effect.Effect<void> =>
+  Effect.catchAll(Effect.asVoid(call("close", run)), (error) =>
+    Effect.logWarning("BullMQ was left as it is").pipe(
+      Effect.annotateLogs({ module: "Offload", error: error.message }),
+    ),
+  )
+
+/** Names of its queues must have no colon, those of resources may have any character. */
+const queueName = (resource: string): string => encodeURIComponent(resource)
+
+export const make = (resource: string, options: Options): Effect.Effect<Engine, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { connect, leaseMillis, onError, prefix } = options
+    const name = queueName(resource)
+    const connected = yield* Effect.acquireRelease(Effect.sync(connect), (client) =>
+      Effect.sync(() => client.disconnect()),
+    )
+    const queue = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const queue = new Queue(name, {
+          prefix,
+          connection: connected,
+          // What it has done with is no more: the store knows what became of it.
+          defaultJobOptions: { removeOnComplete: true, removeOnFail: true, stackTraceLimit: 0 },
+          streams: { events: { maxLen: 1 } },
+        })
+        queue.on("error", onError)
+        return queue
+      }),
+      (queue) => quietly(() => queue.close()),
+    )
+
+    return {
+      present: Effect.map(
+        call("present", () => queue.getRanges(["wait", "active"])),
+        (ids) => ids.filter((id) => isJobId(id)),
+      ),
+      add: (ids) =>
+        ids.length === 0
+          ? Effect.void
+          : Effect.asVoid(
+              call("add", () => queue.addBulk(ids.map((id) => ({ name: "job", data: {}, opts: { jobId: id } })))),
+            ),
+      setCeiling: (permits) => Effect.asVoid(call("setCeiling", () => queue.setGlobalConcurrency(permits))),
+      work: (permits, take, onDone) =>
+        Effect.gen(function* () {
+          const own = yield* Effect.acquireRelease(Effect.sync(connect), (client) =>
+            Effect.sync(() => client.disconnect()),
+          )
+          const process = async (job: BullJob, token?: string): Promise<void> => {
+            if (!isJobId(job.id) || (await take(job.id)) === "done") return
+            await job.moveToWait(token)
+            throw new WaitingError()
+          }
+          const worker = yield* Effect.acquireRelease(
+            Effect.sync(() => {
+              const worker = new Worker(name, process, {
+                prefix,
+                connection: own,
+                concurrency: permits,
+                drainDelay,
+                lockDuration: leaseMillis,
+                lockRenewTime: leaseMillis / 5,
+                stalledInterval: leaseMillis / 5,
+                maxStalledCount: neverFailed,
+                runRetryDelay: leaseMillis / 10,
+              })
+              worker.on("error", onError)
+              worker.on("completed", onDone)
+              return worker
+            }),
+            (worker) => quietly(() => worker.close()),
+          )
+          return {
+            setPermits: (permits) => {
+              worker.concurrency = permits
+            },
+            pause: quietly(() => worker.pause(true)),
+          }
+        }),
+    }
+  })

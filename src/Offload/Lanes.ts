@@ -1,0 +1,239 @@
+/**
+ * What this process carries: for each resource the daemon fibers of its jobs, from their fork to their end. Which jobs
+ * those are, and when, is decided by the `Dispatcher`.
+ */
+import { Cause, Context, Effect, Exit, Fiber, Layer, Queue, type Scope } from "effect"
+import { deliveries, type JobId } from "../Job.js"
+import { OffloadConfig } from "../OffloadConfig.js"
+import { Store, type StoreError } from "../Store.js"
+import type { Webhook } from "../Webhook.js"
+import { settleDelivery } from "./Delivery.js"
+import { logExpired } from "./JobLog.js"
+import { Outcomes } from "./Outcomes.js"
+import { Permits } from "./Permits.js"
+import { rescue, rescueJob } from "./Rescue.js"
+import { fork, type Settled } from "./Settle.js"
+import type { Spool, SpoolError } from "./Spool.js"
+import { Worker } from "./Worker.js"
+
+/** How often the store is asked what is due, and whether a job lies there that nothing carries. */
+const tickMillis = 500
+
+/** How long after the grace of its processes an attempt may still wait for the store, while the service drains. */
+const hurryMillis = 3000
+
+/** What the work of jobs needs, beside what a `Worker` has put into it. */
+type Needs = Outcomes | Store | Permits | Webhook
+
+/** A job that this process has forked. */
+export interface Carried {
+  readonly fiber: Fiber.RuntimeFiber<void>
+  readonly caller: string
+}
+
+/** What a resource's jobs are made of, and the fibers that carry them. */
+export interface Lane {
+  readonly name: string
+  readonly settle: (id: JobId) => Settled<Needs>
+  readonly carried: Map<JobId, Carried>
+}
+
+/** How a dispatcher brings jobs to the lanes. */
+export interface Feeding {
+  /** Forks what may be forked now, or has it done. */
+  readonly feed: (resource: string) => Effect.Effect<void>
+  /** Done at each tick, before the lanes are fed. */
+  readonly tick: Effect.Effect<void>
+  /** Done when a drain begins: nothing more is to be forked. */
+  readonly stop: Effect.Effect<void>
+}
+
+export class Lanes extends Context.Tag("effect-offload/Lanes")<
+  Lanes,
+  {
+    readonly all: ReadonlyMap<string, Lane>
+    /** Forks a job, behind a permit of its resource. */
+    readonly carry: (lane: Lane, id: JobId, caller: string) => Effect.Effect<Fiber.RuntimeFiber<void>>
+    /** The callers of a lane that may begin nothing more for now, by `OFFLOAD_MAX_RUNNING_PER_CALLER`. */
+    readonly busy: (lane: Lane) => ReadonlySet<string>
+    /** Whose job it is; of one that is no more, or cannot be read, nobody's: its claim finds out. */
+    readonly callerOf: (id: JobId) => Effect.Effect<string, StoreError>
+    /** Interrupts the fiber that carries a job, if there is one. Does not wait for its end. */
+    readonly interrupt: (id: JobId) => Effect.Effect<void>
+    /** See `Dispatcher.drain`. */
+    readonly drain: Effect.Effect<void>
+    readonly isDraining: () => boolean
+    /** Rescues what an earlier run left, then feeds the lanes, and drains them when the scope ends. */
+    readonly run: (
+      feeding: Feeding,
+    ) => Effect.Effect<void, StoreError | SpoolError, Spool | Outcomes | Store | Worker | Scope.Scope>
+  }
+>() {
+  static readonly layer: Layer.Layer<Lanes, never, Store | Outcomes | Permits | Worker | Webhook | OffloadConfig> =
+    Layer.effect(
+      Lanes,
+      Effect.gen(function* () {
+        const context = yield* Effect.context<Needs>()
+        const store = yield* Store
+        const outcomes = yield* Outcomes
+        const permits = yield* Permits
+        const worker = yield* Worker
+        const config = yield* OffloadConfig
+
+        const lane = (name: string, settle: Lane["settle"]): [string, Lane] => [
+          name,
+          { name, settle, carried: new Map() },
+        ]
+        const all = new Map<string, Lane>(
+          config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }))),
+        )
+        // Without permits there is no secret: deliveries stay queued until there is one.
+        if (permits.resources.includes(deliveries)) all.set(...lane(deliveries, settleDelivery))
+        const ended = yield* Queue.unbounded<Ended>()
+        const asked = yield* Effect.makeLatch(false)
+        const drained = yield* Effect.makeLatch(false)
+        let draining = false
+
+        const carry = ({ carried, name, settle }: Lane, id: JobId, caller: string) =>
+          fork(settle(id)).pipe(
+            // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
+            Effect.mapInputContext((_: Context.Context<never>) => context),
+            Effect.tap((fiber) => {
+              carried.set(id, { fiber, caller })
+              fiber.addObserver((exit) => {
+                carried.delete(id)
+                ended.unsafeOffer({ resource: name, id, exit })
+              })
+            }),
+          )
+
+        const maxPerCaller = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
+
+        const busy = ({ carried }: Lane): ReadonlySet<string> => {
+          const callers = [...carried.values()].map(({ caller }) => caller)
+          return new Set(callers.filter((each) => callers.filter((caller) => caller === each).length >= maxPerCaller))
+        }
+
+        const callerOf = (id: JobId): Effect.Effect<string, StoreError> =>
+          store.get(id).pipe(
+            Effect.map(({ caller }) => caller),
+            Effect.catchTags({
+              JobNotFound: () => Effect.succeed(""),
+              StoreError: (error) => (error.reason === "malformed" ? Effect.succeed("") : Effect.fail(error)),
+            }),
+          )
+
+        const isCarried = (id: JobId) => [...all.values()].some(({ carried }) => carried.has(id))
+
+        const fibers = () => [...all.values()].flatMap(({ carried }) => [...carried.values()].map(({ fiber }) => fiber))
+
+        const advance = Effect.flatMap(store.advance({ retentionMillis: config.retention }), ({ expired }) =>
+          Effect.forEach(expired, logExpired, { discard: true }),
+        )
+
+        // While it drains, an outcome may wait in the spool of an attempt that nothing carries any more.
+        const rescueOrphans = Effect.suspend(() =>
+          draining
+            ? Effect.void
+            : Effect.flatMap(store.orphans(isCarried), (orphans) =>
+                Effect.forEach(orphans, rescueJob, { discard: true }),
+              ),
+        ).pipe(Effect.provide(context))
+
+        const due = Effect.zipRight(advance, rescueOrphans).pipe(
+          Effect.catchTag("StoreError", (error) =>
+            Effect.logWarning("nothing that is due was done: the store is out of reach").pipe(
+              Effect.annotateLogs({ module: "Offload", error: error.message }),
+            ),
+          ),
+        )
+
+        const drainNow = (stop: Effect.Effect<void>) =>
+          Effect.gen(function* () {
+            yield* stop
+            const running = fibers()
+            yield* Effect.logInfo("draining").pipe(
+              Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
+            )
+            yield* Effect.timeoutOption(Fiber.awaitAll(running), config.drain)
+            const late = fibers()
+            yield* Effect.forEach(late, Fiber.interruptFork, { discard: true })
+            yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
+            yield* outcomes.hurry
+            yield* Fiber.awaitAll(late)
+            yield* Effect.logInfo("drained").pipe(
+              Effect.annotateLogs({ finished: running.length - late.length, handedBack: late.length }),
+            )
+          }).pipe(Effect.annotateLogs({ module: "Offload" }), Effect.ensuring(drained.open))
+
+        const drain = Effect.suspend(() => {
+          draining = true
+          return Effect.zipRight(asked.open, drained.await)
+        })
+
+        const forgotten = Effect.flatMap(store.counts, (counts) =>
+          Effect.forEach(
+            [...counts].filter(([name, { queued }]) => queued > 0 && !all.has(name)),
+            ([resource, { queued }]) =>
+              Effect.logWarning("jobs stay queued: their resource is not configured").pipe(
+                Effect.annotateLogs({ module: "Offload", resource, queued }),
+              ),
+            { discard: true },
+          ),
+        )
+
+        return {
+          all,
+          carry,
+          busy,
+          callerOf,
+          drain,
+          isDraining: () => draining,
+          interrupt: (id) =>
+            Effect.suspend(() => {
+              const found = [...all.values()].map(({ carried }) => carried.get(id)).find((each) => each !== undefined)
+              return found === undefined ? Effect.void : Fiber.interruptFork(found.fiber)
+            }),
+          run: ({ feed, stop, tick: before }) =>
+            Effect.gen(function* () {
+              const tick = Effect.all([due, before, Effect.forEach([...all.keys()], (name) => feed(name))], {
+                discard: true,
+              })
+              /** A permit is free again, and the job that had it may have left a delivery. */
+              const next = ({ exit, id, resource }: Ended) =>
+                Effect.all(
+                  [
+                    Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause) ? lost(id, exit.cause) : Effect.void,
+                    feed(resource),
+                    resource === deliveries ? Effect.void : feed(deliveries),
+                  ],
+                  { discard: true },
+                )
+
+              yield* rescue
+              yield* forgotten
+              yield* tick
+              // It has a fiber of its own, since an interruption of who asks for it must not cut it short.
+              yield* Effect.forkScoped(Effect.zipRight(asked.await, drainNow(stop)))
+              yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(ended), next)))
+              yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(tickMillis), tick)))
+              // Last, so that the fibers above feed nothing while it drains, and first of all to be released.
+              yield* Effect.addFinalizer(() => drain)
+            }),
+        }
+      }),
+    )
+}
+
+/** A fiber that carried a job, when it is no more. */
+interface Ended {
+  readonly resource: string
+  readonly id: JobId
+  readonly exit: Exit.Exit<void>
+}
+
+/** Settling never fails; should it die of a bug, its job is an orphan, which the next tick finds. */
+const lost = (id: JobId, cause: Cause.Cause<never>) =>
+  Effect.logError("an attempt was lost to a bug of this program", cause).pipe(
+    Effect.annotateLogs({ module: "Offload", jobId: id }),
+  )
