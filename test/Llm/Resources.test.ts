@@ -103,7 +103,7 @@ describe("the cost of an attempt", () => {
     expect(answer.usages.at(-1)).toEqual({ inputTokens: 20, outputTokens: 2, costUsd: 0.8 })
     expect(answer.text).toContain("begun")
     expect(answer.ending).toMatchObject({ signals: ["SIGTERM"] })
-    expect(answer.millis).toBeLessThan(10_000)
+    expect(answer.millis).toBeLessThan(30_000)
   })
 
   it("does not take back an answer that is complete", async () => {
@@ -130,10 +130,10 @@ describe("the cost of an attempt", () => {
 })
 
 describe.each(modes)("the ending of an attempt in a %s", (mode) => {
-  const ended = (script: string) =>
-    withLlm({ data: data.folder, llmCommand: sh(script), killGrace: 300 }, mode, async ({ start }) => {
+  const ended = (script: string, killGrace = 60_000) =>
+    withLlm({ data: data.folder, llmCommand: sh(script), killGrace }, mode, async ({ start }) => {
       const attempt = start()
-      await expect.poll(attempt.text, { timeout: 5000 }).toContain("up")
+      await expect.poll(attempt.text).toContain("up")
       await attempt.interrupt()
       return attempt.ending()
     })
@@ -141,7 +141,7 @@ describe.each(modes)("the ending of an attempt in a %s", (mode) => {
   it("tells that SIGTERM was enough, and how long it took", async () => {
     const ending = await ended("echo up; exec sleep 60")
     expect(ending).toMatchObject({ signals: ["SIGTERM"], signal: "SIGTERM" })
-    expect(ending?.millis).toBeLessThan(300)
+    expect(ending?.millis).toBeLessThan(30_000)
   })
 
   it("tells what the command made of SIGTERM", async () => {
@@ -149,7 +149,7 @@ describe.each(modes)("the ending of an attempt in a %s", (mode) => {
   })
 
   it("tells that it took SIGKILL", async () => {
-    const ending = await ended("trap '' TERM; echo up; while :; do sleep 1; done")
+    const ending = await ended("trap '' TERM; echo up; while :; do sleep 1; done", 300)
     expect(ending).toMatchObject({ signals: ["SIGTERM", "SIGKILL"], signal: "SIGKILL" })
     expect(ending?.millis).toBeGreaterThanOrEqual(300)
   })

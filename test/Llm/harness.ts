@@ -53,7 +53,7 @@ export const makeData = () => {
 export type Data = ReturnType<typeof makeData>
 
 /** Tries again until it is so; fails after `millis`. */
-export const waitUntil = async (holds: () => boolean, millis = 5000): Promise<void> => {
+export const waitUntil = async (holds: () => boolean, millis = 60_000): Promise<void> => {
   const start = Date.now()
   while (!holds()) {
     if (Date.now() - start > millis) throw new Error(`not so after ${millis} ms: ${holds}`)

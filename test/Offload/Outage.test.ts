@@ -8,7 +8,7 @@ import { Spool } from "../../src/Offload/Spool.js"
 import { Offload } from "../../src/Offload.js"
 import * as Memory from "../../src/Store/Memory.js"
 import { Store, StoreError } from "../../src/Store.js"
-import { captureLog, type Line, service, submit, untilStatus } from "./harness.js"
+import { captureLog, holds, type Line, service, submit, untilStatus } from "./harness.js"
 
 const folder = mkdtempSync(join(tmpdir(), "offload-spool-"))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -35,6 +35,9 @@ const faulty = (isDown: () => boolean) =>
     })
   })
 
+/** Whether the log says of an outcome that it is not stored yet. */
+const isToldOf = (lines: ReadonlyArray<Line>) => lines.some(({ message }) => message === "outcome not stored yet")
+
 describe("while the store is out of reach", () => {
   it.live("running jobs go on, and their output and outcome land when it is back", () => {
     let down = false
@@ -49,14 +52,13 @@ describe("while the store is out of reach", () => {
       yield* Deferred.succeed(finish, undefined)
       expect(Exit.isFailure(yield* Effect.exit(submit("refused")))).toBe(true)
       expect(Exit.isFailure(yield* Effect.exit(offload.readiness))).toBe(true)
-      yield* Effect.sleep(300)
+      yield* holds(() => isToldOf(lines))
       expect((yield* offload.job(job.id)).status).toBe("running")
       down = false
       yield* untilStatus(job.id, "succeeded")
       yield* untilStatus(waiting.id, "succeeded")
       expect((yield* offload.get(job.id)).output).toBe("the answer")
       expect(yield* offload.readiness).toBe("ready")
-      expect(lines.some(({ message }) => message === "outcome not stored yet")).toBe(true)
     }).pipe(
       Effect.provide(
         service(
@@ -78,6 +80,7 @@ describe("while the store is out of reach", () => {
   it.live("an end of the service spools the outcome, and the next start stores it", () =>
     Effect.gen(function* () {
       let down = false
+      const lines: Array<Line> = []
       const finish = yield* Deferred.make<void>()
       // One store that outlives the service, as a folder does.
       const memory = yield* Layer.build(faulty(() => down))
@@ -95,7 +98,7 @@ describe("while the store is out of reach", () => {
         { drain: 0, killGrace: 0 },
         store,
         spool,
-      )
+      ).pipe(Layer.provideMerge(captureLog(lines)))
 
       const first = yield* Scope.make()
       const running = yield* Layer.buildWithScope(layer, first)
@@ -103,7 +106,7 @@ describe("while the store is out of reach", () => {
       yield* Effect.provide(untilStatus(job.id, "running"), running)
       down = true
       yield* Deferred.succeed(finish, undefined)
-      yield* Effect.sleep(50)
+      yield* holds(() => isToldOf(lines))
       yield* Scope.close(first, Exit.void)
       expect(readdirSync(folder)).toEqual([`${job.id}.1.json`])
 

@@ -3,7 +3,7 @@ import { Cause, Deferred, Effect, Exit, Fiber, Layer } from "effect"
 import type { LlmRequest } from "../../src/Llm.js"
 import { Permits } from "../../src/Offload/Permits.js"
 import { fork, Offload, type Settled } from "../../src/Offload.js"
-import { captureLog, failing, type Line, service, submit, until, untilStatus } from "./harness.js"
+import { captureLog, failing, holds, type Line, service, submit, until, untilStatus } from "./harness.js"
 
 const jobLines = (lines: ReadonlyArray<Line>, id: string) => lines.filter(({ annotations }) => annotations.jobId === id)
 
@@ -81,6 +81,8 @@ describe("settle", () => {
       yield* untilStatus(bad.id, "failed")
       yield* untilStatus(dead.id, "failed")
       const messages = (id: string) => jobLines(lines, id).map(({ level, message }) => `${level} ${message}`)
+      const isTold = ({ id }: { readonly id: string }) => / (succeeded|failed)$/.test(messages(id).at(-1) ?? "")
+      yield* holds(() => [good, bad, dead].every(isTold))
       expect(messages(good.id)).toEqual(["INFO job queued", "INFO job running", "INFO job succeeded"])
       expect(messages(bad.id)).toEqual([
         "INFO job queued",
@@ -192,7 +194,7 @@ describe("drain", () => {
       const back = yield* offload.job(long.id)
       expect(back).toMatchObject({ status: "queued", error: null, retryAt: null })
       expect(back.attempts.map(({ outcome }) => outcome)).toEqual(["interrupted"])
-    }).pipe(Effect.provide(service(script, { drain: 300 })))
+    }).pipe(Effect.provide(service(script, { drain: 3000 })))
   })
 
   it.live("still saves what is submitted, for the next start", () =>

@@ -1,7 +1,7 @@
 import { expect, it } from "@effect/vitest"
-import { Deferred, Effect, Schedule } from "effect"
+import { Deferred, Effect } from "effect"
 import { Offload } from "../../src/Offload.js"
-import { service, untilStatus } from "./harness.js"
+import { holds, service, untilStatus } from "./harness.js"
 
 it.live("callers take turns, also where permits come free one by one", () => {
   const order: Array<string> = []
@@ -19,15 +19,13 @@ it.live("callers take turns, also where permits come free one by one", () => {
       (n) => send("ada", `a${n}`),
     )
     const one = yield* send("bob", "b0")
-    yield* Effect.sync(() => gates.length).pipe(
-      Effect.filterOrFail((running) => running === 2),
-      Effect.retry(Schedule.intersect(Schedule.spaced(5), Schedule.recurs(1000))),
-    )
+    yield* holds(() => gates.length === 2)
     const { queue } = yield* offload.get(one)
     expect(queue?.ahead).toBe(0)
     // One permit comes free: it is bob's turn, who had none, though ada's next job is older.
     yield* finishNext
     yield* untilStatus(one, "running")
+    yield* holds(() => order.length === 3)
     expect(order.slice(0, 3)).toEqual(["a0", "a1", "b0"])
     expect((yield* offload.get(many[2] ?? one)).queue?.ahead).toBe(0)
     yield* Effect.forever(Effect.zipRight(finishNext, Effect.sleep(1))).pipe(

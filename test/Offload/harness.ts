@@ -53,11 +53,14 @@ export const submit = (prompt: string, options: { readonly maxAttempts?: number;
 
 class NotYet extends Data.TaggedError("NotYet")<{ readonly message: string }> {}
 
-/** The job, once it is as `condition` asks; fails loudly after 5 s. */
+/** Tries again until it succeeds, for a minute. */
+export const soon = Schedule.intersect(Schedule.spaced(5), Schedule.recurs(12_000))
+
+/** The job, once it is as `condition` asks; fails loudly after a minute. */
 export const until = (id: JobId, condition: (job: Job) => boolean) =>
   Effect.flatMap(Offload, (offload) => offload.job(id)).pipe(
     Effect.filterOrFail(condition, ({ attempt, status }) => new NotYet({ message: `${status}, attempt ${attempt}` })),
-    Effect.retry(Schedule.intersect(Schedule.spaced(5), Schedule.recurs(1000))),
+    Effect.retry(soon),
   )
 
 export const untilStatus = (id: JobId, ...statuses: ReadonlyArray<Status>) =>
@@ -69,6 +72,16 @@ export interface Line {
   readonly message: string
   readonly annotations: Readonly<Record<string, unknown>>
 }
+
+/** Waits until it is so. What is told of a job may come a moment after its record. */
+export const holds = (condition: () => boolean) =>
+  Effect.sync(condition).pipe(
+    Effect.filterOrFail(
+      (isSo) => isSo,
+      () => new NotYet({ message: String(condition) }),
+    ),
+    Effect.retry(soon),
+  )
 
 /** Gathers the log instead of printing it. */
 export const captureLog = (lines: Array<Line>): Layer.Layer<never> =>

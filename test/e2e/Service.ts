@@ -77,7 +77,7 @@ export class Service {
       () => {
         const address = /listening on (http:\/\/[^"\s]+)/.exec(output)?.[1]
         if (address !== undefined) this.#url = address
-        if (child.exitCode !== null) throw new Error(`it did not start:\n${output}`)
+        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it did not start:\n${output}`)
         return address !== undefined
       },
       () => `it does not listen:\n${output}`,
@@ -130,7 +130,7 @@ export class Service {
   }
 
   /** The job, once it has ended. */
-  async ended(id: string, seconds = 30, headers: Record<string, string> = {}): Promise<Json> {
+  async ended(id: string, seconds = 60, headers: Record<string, string> = {}): Promise<Json> {
     let job: Json
     await waitUntil(
       async () => {
@@ -148,7 +148,7 @@ export class Service {
 export const waitUntil = async (
   condition: () => boolean | Promise<boolean>,
   reason: () => string = () => "it did not come about in time",
-  seconds = 15,
+  seconds = 60,
 ): Promise<void> => {
   const end = Date.now() + seconds * 1000
   while (!(await condition())) {

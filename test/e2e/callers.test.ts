@@ -53,7 +53,7 @@ describe("a key", () => {
   })
 
   it("sees its caller's jobs alone, and may be replaced while the old one is in use", async () => {
-    const { body } = await service.submit(work, {}, { ...bearer(keys.alice), prefer: "wait=20" })
+    const { body } = await service.submit(work, {}, { ...bearer(keys.alice), prefer: "wait=60" })
     expect(body.status).toBe("succeeded")
     for (const key of [keys.alice, keys.next]) {
       expect((await service.call("GET", `/jobs/${body.id}`, undefined, bearer(key))).status).toBe(200)

@@ -43,13 +43,12 @@ describe("an EventSource", () => {
         if (name === "done") source.close()
       })
     }
-    await waitUntil(() => seen.filter((each) => each.endsWith("output")).length >= 3, undefined, 20)
+    await waitUntil(() => seen.filter((each) => each.endsWith("output")).length >= 3)
     await service.kill()
     await service.start()
     await waitUntil(
       () => seen.at(-1)?.endsWith("done") === true,
       () => seen.join(),
-      25,
     )
     expect(seen).toEqual(await whole(body.id))
   })
@@ -59,11 +58,12 @@ describe("an EventSource", () => {
     const { body } = await service.submit(JSON.stringify({ text: "line", chunks: 5, millis: 1500 }))
     const chrome = await chromium.launch({
       executablePath: browser,
+      timeout: 120_000,
       args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
     })
     try {
       const page = await chrome.newPage()
-      await page.goto(`${service.url}/docs`)
+      await page.goto(`${service.url}/docs`, { timeout: 120_000 })
       const seen = await page.evaluate(
         (path) =>
           new Promise<ReadonlyArray<string>>((resolve) => {

@@ -1,4 +1,6 @@
+import { writeFileSync } from "node:fs"
 import { createConnection } from "node:net"
+import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { processesWith, Service, standIn, waitUntil } from "./Service.js"
 
@@ -39,20 +41,22 @@ describe("a job", () => {
   })
 
   it("is answered 200 with its end where the caller waits for it", async () => {
-    const { body, headers, status } = await service.submit(work({ text: "hi" }), {}, { prefer: "wait=20" })
+    const { body, headers, status } = await service.submit(work({ text: "hi" }), {}, { prefer: "wait=60" })
     expect(status).toBe(200)
-    expect(headers.get("preference-applied")).toBe("wait=20")
+    expect(headers.get("preference-applied")).toBe("wait=60")
     expect(body.output.text).toBe("hi")
-    const slow = await service.submit(work({ millis: 3000 }), {}, { prefer: "respond-async, wait=1" })
+    const until = join(service.data, "waited")
+    const slow = await service.submit(work({ until }), {}, { prefer: "respond-async, wait=1" })
     expect(slow.status).toBe(202)
-    expect(slow.body.status).toBe("running")
-    const waited = await service.call("GET", `/jobs/${slow.body.id}`, undefined, { prefer: "wait=20" })
+    await waitUntil(async () => (await service.call("GET", `/jobs/${slow.body.id}`)).body.status === "running")
+    setTimeout(() => writeFileSync(until, ""), 200)
+    const waited = await service.call("GET", `/jobs/${slow.body.id}`, undefined, { prefer: "wait=60" })
     expect(waited.body.status).toBe("succeeded")
   })
 
   it("fails with the error that its command had, and keeps what was put out", async () => {
     const prompt = work({ text: "half", exit: 3, stderr: "out of luck" })
-    const { body } = await service.submit(prompt, { maxAttempts: 2 }, { prefer: "wait=20" })
+    const { body } = await service.submit(prompt, { maxAttempts: 2 }, { prefer: "wait=60" })
     expect(body).toMatchObject({
       status: "failed",
       output: { text: "half" },
@@ -65,24 +69,24 @@ describe("a job", () => {
 
   it("times out", async () => {
     const { body } = await service.submit(
-      work({ millis: 20_000 }),
+      work({ millis: 600_000 }),
       { timeoutSeconds: 0.5, maxAttempts: 1 },
-      { prefer: "wait=20" },
+      { prefer: "wait=60" },
     )
     expect(body.error).toMatchObject({ tag: "LlmTimeout" })
     await waitUntil(() => processesWith(`${body.id}.1`).length === 0)
   })
 
   it("expires in the queue", async () => {
-    const busy = await Promise.all([service.submit(work({ millis: 5000 })), service.submit(work({ millis: 5000 }))])
-    const { body } = await service.submit(work({}), { deadlineSeconds: 0.5 }, { prefer: "wait=20" })
+    const busy = await Promise.all([1, 2].map(() => service.submit(work({ millis: 600_000 }))))
+    const { body } = await service.submit(work({}), { deadlineSeconds: 0.5 }, { prefer: "wait=60" })
     expect(body).toMatchObject({ status: "failed", attempt: 0, error: { tag: "Expired" } })
     await Promise.all(busy.map(({ body: { id } }) => service.call("POST", `/jobs/${id}/cancel`)))
     await Promise.all(busy.map(({ body: { id } }) => service.ended(id)))
   })
 
   it("is cancelled only when its processes are gone, also where they ignore SIGTERM", async () => {
-    const { body } = await service.submit(work({ text: "busy", millis: 60_000, ignoreTerm: true }))
+    const { body } = await service.submit(work({ text: "busy", millis: 600_000, ignoreTerm: true }))
     await waitUntil(async () => (await service.call("GET", `/jobs/${body.id}`)).body.output?.text === "busy")
     expect(processesWith(`${body.id}.1`).length).toBeGreaterThan(0)
     const asked = await service.call("POST", `/jobs/${body.id}/cancel`)
@@ -97,7 +101,7 @@ describe("a job", () => {
   })
 
   it("shows its place while it waits, and is cancelled at once", async () => {
-    const busy = await Promise.all([1, 2].map(() => service.submit(work({ millis: 4000 }))))
+    const busy = await Promise.all([1, 2].map(() => service.submit(work({ millis: 600_000 }))))
     await waitUntil(async () => (await service.call("GET", "/resources")).body.resources[0].running === 2)
     const waiting = [await service.submit(work({})), await service.submit(work({}))]
     const positions = await Promise.all(
@@ -114,7 +118,7 @@ describe("a job", () => {
   })
 
   it("is removed with all that belongs to it", async () => {
-    const { body } = await service.submit(work({ text: "x" }), {}, { prefer: "wait=20" })
+    const { body } = await service.submit(work({ text: "x" }), {}, { prefer: "wait=60" })
     expect((await service.call("DELETE", `/jobs/${body.id}`)).status).toBe(204)
     expect((await service.call("GET", `/jobs/${body.id}`)).status).toBe(404)
     expect((await service.call("DELETE", `/jobs/${body.id}`)).status).toBe(404)
@@ -124,10 +128,10 @@ describe("a job", () => {
 describe("a retry", () => {
   it("is a new job with what the old one was given, and only of one that has failed or was cancelled", async () => {
     const more = { maxAttempts: 1, metadata: { order: "7" }, timeoutSeconds: 9, model: "m" }
-    const { body: failed } = await service.submit(work({ exit: 3 }), more, { prefer: "wait=20" })
+    const { body: failed } = await service.submit(work({ exit: 3 }), more, { prefer: "wait=60" })
     expect(failed.status).toBe("failed")
     const key = { "idempotency-key": `retry-${failed.id}` }
-    const retried = await service.call("POST", `/jobs/${failed.id}/retry`, undefined, { ...key, prefer: "wait=20" })
+    const retried = await service.call("POST", `/jobs/${failed.id}/retry`, undefined, { ...key, prefer: "wait=60" })
     expect(retried.headers.get("location")).toBe(`/jobs/${retried.body.id}`)
     expect(retried.body.id).not.toBe(failed.id)
     expect(retried.body).toMatchObject({
@@ -142,7 +146,7 @@ describe("a retry", () => {
     expect(again.body.id).toBe(retried.body.id)
     expect((await service.call("GET", `/jobs/${failed.id}`)).body).toEqual(failed)
 
-    const { body: succeeded } = await service.submit(work({}), {}, { prefer: "wait=20" })
+    const { body: succeeded } = await service.submit(work({}), {}, { prefer: "wait=60" })
     const refused = await service.call("POST", `/jobs/${succeeded.id}/retry`)
     expect([refused.status, refused.body.type]).toEqual([409, "/problems/job-not-failed"])
   })
@@ -331,14 +335,14 @@ describe("whatever is wrong", () => {
   })
 
   it("is 429 when the queue is full, and what was accepted is kept", async () => {
-    const answers = await Promise.all(Array.from({ length: 40 }, () => service.submit(work({ millis: 500 }))))
+    const answers = await Promise.all(Array.from({ length: 100 }, () => service.submit(work({ millis: 500 }))))
     const refused = answers.filter(({ status }) => status === 429)
     const accepted = answers.filter(({ status }) => status === 202)
     expect(refused.length).toBeGreaterThan(0)
-    expect(refused.length + accepted.length).toBe(40)
+    expect(refused.length + accepted.length).toBe(100)
     expect(refused[0]?.body.type).toBe("/problems/queue-full")
     expect(Number(refused[0]?.headers.get("retry-after"))).toBeGreaterThan(0)
-    for (const { body } of accepted) expect((await service.ended(body.id)).status).toBe("succeeded")
+    for (const { body } of accepted) expect((await service.ended(body.id, 150)).status).toBe("succeeded")
   })
 })
 

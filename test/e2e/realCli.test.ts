@@ -74,7 +74,7 @@ describe("Codex itself", () => {
     const { body, status } = await service.submit(
       "Why is the sky blue? 🟦",
       { system: "Be brief.", model: "another" },
-      { prefer: "wait=25" },
+      { prefer: "wait=60" },
     )
     expect(status).toBe(200)
     expect(body).toMatchObject({
@@ -97,7 +97,7 @@ describe("Codex itself", () => {
     { status: 503, code: "server_error", message: "Not now.", tag: "LlmOverloaded", retryable: true },
   ])("fails as $tag where its provider answers $status", async ({ retryable, tag, ...refusal }) => {
     provider.script = { does: "refuse", ...refusal }
-    const { body } = await service.submit("Hello.", { maxAttempts: 1 }, { prefer: "wait=25" })
+    const { body } = await service.submit("Hello.", { maxAttempts: 1 }, { prefer: "wait=60" })
     expect(body).toMatchObject({
       status: "failed",
       error: { tag, retryable },

@@ -41,7 +41,7 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
       "/problems/unknown-resource",
       Object.keys(resources),
     ])
-    expect((await service.submit("success", {}, { prefer: "wait=20" })).body).toMatchObject({
+    expect((await service.submit("success", {}, { prefer: "wait=60" })).body).toMatchObject({
       resource: "claude",
       timeoutSeconds: 60,
     })
@@ -67,7 +67,7 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
 
     await Promise.all(
       trees.map(async ({ id }) => {
-        await waitUntil(() => processesWith(`${id}.`).length >= 3, undefined, 30)
+        await waitUntil(() => processesWith(`${id}.`).length >= 3)
         await service.call("POST", `/jobs/${id}/cancel`)
         const job = await service.ended(id)
         // `cancelled` says that nothing is left: not that something will soon be gone.
@@ -75,16 +75,17 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
         expect(job).toMatchObject({ status: "cancelled", attempts: [{ outcome: "cancelled" }] })
         const [{ ending }] = job.attempts
         expect(["SIGTERM", "SIGTERM SIGKILL"]).toContain(ending.signals.join(" "))
-        expect(ending.millis).toBeLessThan(2000 + 1000)
+        // How fast it is, is tested where nothing else goes on.
+        expect(ending.millis).toBeLessThan(30_000)
       }),
     )
   })
 
   it("are held when a quota is used up, though the command line exits with 0", async () => {
-    const { body } = await service.submit("rate-limit-as-success 8", { resource: "limited", maxAttempts: 1 })
+    const { body } = await service.submit("rate-limit-as-success 12", { resource: "limited", maxAttempts: 1 })
     await waitUntil(async () => (await state("limited")).heldUntil !== null)
     const held = Date.parse((await state("limited")).heldUntil)
-    expect(held - Date.now()).toBeLessThan(8000)
+    expect(held - Date.now()).toBeLessThan(12_000)
     // The hold is there as soon as the refusal is read, the job once the refusal is stored.
     let job: Json
     await waitUntil(async () => {

@@ -10,7 +10,7 @@ const refusal = (env: Record<string, string>): { readonly status: number | null;
   const { status, stderr, stdout } = spawnSync(
     process.execPath,
     [fileURLToPath(new URL("../../dist/bundle/main.js", import.meta.url))],
-    { cwd: service.data, env: { PATH: process.env.PATH, ...env }, timeout: 20_000, encoding: "utf8" },
+    { cwd: service.data, env: { PATH: process.env.PATH, ...env }, timeout: 120_000, encoding: "utf8" },
   )
   return { status, output: stdout + stderr }
 }

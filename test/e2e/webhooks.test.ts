@@ -41,7 +41,7 @@ const told = async (id: string): Promise<Json> => {
       return ["succeeded", "failed", "cancelled"].includes(job.webhook.status)
     },
     () => `the delivery has not ended: ${JSON.stringify(job)}`,
-    30,
+    120,
   )
   return job
 }
@@ -61,7 +61,7 @@ describe("a webhook", () => {
     const good = await submit(undefined, { metadata: { user: "1" } })
     expect(good.webhook).toMatchObject({ url: receiver.url(), status: "waiting", attempts: 0, error: null })
     const bad = await submit({ text: "secret half", exit: 3, stderr: "secret noise" }, { maxAttempts: 1 })
-    const busy = await submit({ millis: 20_000 })
+    const busy = await submit({ millis: 600_000 })
     const late = await submit({}, { deadlineSeconds: 0.2 })
     const unwanted = await submit({})
     expect((await service.call("POST", `/jobs/${unwanted.id}/cancel`)).body.status).toBe("cancelled")
@@ -214,7 +214,7 @@ describe("a receiver", () => {
   })
 
   it("that is slow holds no permit of the jobs, and ends with its timeout", async () => {
-    await startService({ OFFLOAD_PERMITS: "1", OFFLOAD_WEBHOOK_PERMITS: "1", OFFLOAD_WEBHOOK_TIMEOUT_SECONDS: "3" })
+    await startService({ OFFLOAD_PERMITS: "1", OFFLOAD_WEBHOOK_PERMITS: "1", OFFLOAD_WEBHOOK_TIMEOUT_SECONDS: "10" })
     receiver.answer = silence
     const jobs = await Promise.all(Array.from({ length: 6 }, () => submit()))
     for (const { id } of jobs) expect((await service.ended(id)).status).toBe("succeeded")
@@ -269,7 +269,7 @@ describe("kill -9", () => {
     const jobs = await Promise.all(ids.map(told))
     expect(jobs.map(({ webhook }) => webhook.status)).toEqual(ids.map(() => "succeeded"))
     expect(new Set(receiver.ids)).toEqual(new Set(jobs.map(({ webhook }) => webhook.id)))
-  }, 120_000)
+  })
 })
 
 describe("what is refused", () => {
@@ -320,7 +320,7 @@ describe("what is refused", () => {
   })
 
   it("is every webhook where there is no secret; what waits for it goes on when there is one", async () => {
-    await startService()
+    await startService({ OFFLOAD_WEBHOOK_RETRY_SECONDS: Array(20).fill("1").join(",") })
     receiver.answer = status(500)
     const { id } = await submit()
     await waitUntil(() => receiver.received.length > 0)
