@@ -48,10 +48,10 @@ function* places(
 ): Generator<Place> {
   const heads: Array<{ entry: Entry; readonly rest: Iterator<Entry> }> = []
   try {
-    for (const [name, row] of counts) {
+    for (const name of counts.keys()) {
       if (resource === undefined ? name === deliveries : name !== resource) continue
-      for (const each of Status.literals) {
-        if (row[each] === 0 || (status !== undefined && each !== status)) continue
+      // Where nothing is counted there may be something: a commit can be read before it is known, and counted.
+      for (const each of status === undefined ? Status.literals : [status]) {
         const start = Key.under(caller, name, each).start
         const rest = kv
           .entries("index", { start, end: Key.key(caller, name, each, below), reverse: true })
