@@ -184,9 +184,12 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
       const [stdin, stdout, stderr, liveness] = launched.stdio
       // Closed early or broken: what the command makes of its input is told by its exit.
       for (const pipe of [stdin, stdout, stderr, liveness]) pipe.on("error", () => {})
-      liveness.once("data", () => {
-        begun = true
-      })
+      // Output may be read before the line that says so.
+      for (const pipe of [liveness, stdout]) {
+        pipe.once("data", () => {
+          begun = true
+        })
+      }
       stderr.on("data", command.onError)
       const stop = new Promise<Ended>((resolve, reject) => {
         stdout.on("data", (chunk: Uint8Array) => {
