@@ -26,7 +26,7 @@ export class Ledger {
   unanswered = 0
   refused = 0
 
-  constructor(readonly service: Service) {}
+  constructor(readonly service: Pick<Service, "submit" | "call" | "ended">) {}
 
   /** Submits once; what becomes of it is noted. Answers the job's id, if the service did. */
   async submit(work: Work, more: Record<string, unknown> = {}, headers: Record<string, string> = {}, tag = this.tag()) {

@@ -97,7 +97,7 @@ describe.skipIf(!hasRedis)("a fleet of three", () => {
 
   it("has one ceiling, changed live at any of them for all, and the same after a restart", async () => {
     const all = await three()
-    const submitted = []
+    const submitted: Array<string> = []
     for (let n = 0; n < 8; n++) submitted.push((await all[0].submit(work({ millis: 600_000 }))).body.id)
     await waitUntil(() => alive(submitted) === 2)
     expect(await llm(all[1])).toMatchObject({ permits: 2, running: 2, queued: 6 })
@@ -124,7 +124,7 @@ describe.skipIf(!hasRedis)("a fleet of three", () => {
     expect((await worker.submit(work({}))).status).toBe(404)
     expect((await worker.call("GET", "/health/ready")).status).toBe(200)
     expect((await worker.call("GET", "/metrics")).status).toBe(200)
-    const ids = []
+    const ids: Array<string> = []
     for (let n = 0; n < 4; n++) ids.push((await api.submit(work({ text: `${n}`, millis: 4000 }))).body.id)
     await waitUntil(() => alive(ids) === 2)
     await worker.kill()
