@@ -74,7 +74,9 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       const { engine, lane } = busy
       if (lanes.isDraining() || (yield* isHeld(lane))) return
-      const present = yield* engine.present
+      const { ceiling, ids: present } = yield* engine.look
+      // Before anything is brought that could pass it.
+      if (ceiling !== busy.known.permits) yield* engine.setCeiling(busy.known.permits)
       let room = windows * busy.known.permits - present.length
       if (room <= 0) return
       busy.turns = yield* shared.turns(lane.name)

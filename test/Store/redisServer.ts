@@ -1,12 +1,13 @@
 /** A Redis for tests: one of their own where it is installed, else that of `REDIS_URL`, else none. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { waitUntil } from "../e2e/Service.js"
 import { freePort } from "../freePort.js"
 
-const isInstalled = spawnSync("redis-server", ["--version"]).status === 0
+/** Whether tests can have one that they may break. */
+export const isInstalled = spawnSync("redis-server", ["--version"]).status === 0
 
 /** Whether tests can have one. In CI they must. */
 export const hasRedis = isInstalled || process.env.REDIS_URL !== undefined
@@ -61,6 +62,12 @@ export class RedisServer {
     const exited = new Promise((resolve) => child.once("exit", resolve))
     child.kill("SIGKILL")
     await exited
+  }
+
+  /** Forgets what it has kept. It must not run. */
+  wipe(): void {
+    rmSync(this.#folder, { recursive: true, force: true })
+    mkdirSync(this.#folder)
   }
 
   async dispose(): Promise<void> {

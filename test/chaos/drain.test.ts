@@ -58,20 +58,24 @@ const round = async (ledger: Ledger, chance: Chance) => {
   await ledger.list()
 }
 
-it("SIGTERM during everything", async () => {
-  const chance = makeChance()
-  lives = new Lives()
-  service = await new Service({
-    OFFLOAD_LLM: "command",
-    OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
-    OFFLOAD_DRAIN_SECONDS: "0",
-  }).start()
-  const ledger = new Ledger(service)
-  const stopLoad = load(ledger, chance, { maxAttempts: 1 })
-  for (let n = 0; n < scale(4, 50); n++) await round(ledger, chance)
-  await stopLoad()
-  expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
-  const jobs = await ledger.list()
-  expect(jobs.filter(({ status }) => status === "failed")).toEqual([])
-  expect(jobs.length).toBeGreaterThan(scale(4, 50))
-}, scale(240_000, 1_200_000))
+it(
+  "SIGTERM during everything",
+  async () => {
+    const chance = makeChance()
+    lives = new Lives()
+    service = await new Service({
+      OFFLOAD_LLM: "command",
+      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      OFFLOAD_DRAIN_SECONDS: "0",
+    }).start()
+    const ledger = new Ledger(service)
+    const stopLoad = load(ledger, chance, { maxAttempts: 1 })
+    for (let n = 0; n < scale(4, 50); n++) await round(ledger, chance)
+    await stopLoad()
+    expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
+    const jobs = await ledger.list()
+    expect(jobs.filter(({ status }) => status === "failed")).toEqual([])
+    expect(jobs.length).toBeGreaterThan(scale(4, 50))
+  },
+  scale(240_000, 1_200_000),
+)

@@ -44,54 +44,58 @@ describe.skipIf(!hasRedis)("three processes on Redis", () => {
       120,
     )
 
-  it("that are killed, stopped and restarted, and so is their Redis, while jobs are cancelled", async () => {
-    const chance = makeChance()
-    const ledger = new Ledger(fleet)
-    const stopLoad = load(ledger, chance)
+  it(
+    "that are killed, stopped and restarted, and so is their Redis, while jobs are cancelled",
+    async () => {
+      const chance = makeChance()
+      const ledger = new Ledger(fleet)
+      const stopLoad = load(ledger, chance)
 
-    const without = async (node: Service, fault: () => Promise<void>) => {
-      fleet.away.add(node)
-      await fault()
-      fleet.away.delete(node)
-    }
-    const faults: ReadonlyArray<(node: Service) => Promise<void>> = [
-      (node) =>
-        without(node, async () => {
-          await node.kill()
+      const without = async (node: Service, fault: () => Promise<void>) => {
+        fleet.away.add(node)
+        await fault()
+        fleet.away.delete(node)
+      }
+      const faults: ReadonlyArray<(node: Service) => Promise<void>> = [
+        (node) =>
+          without(node, async () => {
+            await node.kill()
+            await sleep(chance.between(0, 4000))
+            await node.start()
+          }),
+        (node) =>
+          without(node, async () => {
+            node.signal("SIGSTOP")
+            // Also for longer than the lease.
+            await sleep(chance.between(500, 8000))
+            node.signal("SIGCONT")
+          }),
+        (node) =>
+          without(node, async () => {
+            await node.stop()
+            await node.start()
+          }),
+        async () => {
+          await redis.kill()
           await sleep(chance.between(0, 4000))
-          await node.start()
-        }),
-      (node) =>
-        without(node, async () => {
-          node.signal("SIGSTOP")
-          // Also for longer than the lease.
-          await sleep(chance.between(500, 8000))
-          node.signal("SIGCONT")
-        }),
-      (node) =>
-        without(node, async () => {
-          await node.stop()
-          await node.start()
-        }),
-      async () => {
-        await redis.kill()
-        await sleep(chance.between(0, 4000))
-        await redis.start()
-      },
-      async () => {
-        redis.signal("SIGSTOP")
-        await sleep(chance.between(500, 5000))
-        redis.signal("SIGCONT")
-      },
-    ]
-    for (let round = 0; round < scale(5, 50); round++) {
-      await sleep(chance.between(200, 1500))
-      const fault = faults[round % faults.length] ?? faults[0]
-      await fault?.(chance.one(fleet.nodes as [Service, ...Array<Service>]))
-      await isReady()
-    }
-    await stopLoad()
-    expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
-    expect(ledger.accepted.size).toBeGreaterThan(scale(5, 50))
-  }, scale(300_000, 1_800_000))
+          await redis.start()
+        },
+        async () => {
+          redis.signal("SIGSTOP")
+          await sleep(chance.between(500, 5000))
+          redis.signal("SIGCONT")
+        },
+      ]
+      for (let round = 0; round < scale(5, 50); round++) {
+        await sleep(chance.between(200, 1500))
+        const fault = faults[round % faults.length] ?? faults[0]
+        await fault?.(chance.one(fleet.nodes as [Service, ...Array<Service>]))
+        await isReady()
+      }
+      await stopLoad()
+      expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
+      expect(ledger.accepted.size).toBeGreaterThan(scale(5, 50))
+    },
+    scale(300_000, 1_800_000),
+  )
 })

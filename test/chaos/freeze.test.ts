@@ -13,30 +13,34 @@ afterEach(async () => {
   lives.dispose()
 })
 
-it("SIGSTOP and SIGCONT at random moments", async () => {
-  const chance = makeChance()
-  lives = new Lives()
-  service = await new Service({
-    OFFLOAD_LLM: "command",
-    OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
-    OFFLOAD_DRAIN_SECONDS: "1",
-  }).start()
-  const ledger = new Ledger(service)
-  const stopLoad = load(ledger, chance)
-  for (let round = 0; round < scale(5, 60); round++) {
-    await sleep(chance.between(0, 800))
-    service.signal("SIGSTOP")
-    await sleep(chance.one([chance.between(0, 200), chance.between(500, 3000)]))
-    const then = chance.one(["go on", "go on", "kill", "stop"])
-    if (then === "go on") service.signal("SIGCONT")
-    else if (then === "kill") await service.kill()
-    else {
-      const exit = service.stop()
-      service.signal("SIGCONT")
-      expect(await exit).toBe(0)
+it(
+  "SIGSTOP and SIGCONT at random moments",
+  async () => {
+    const chance = makeChance()
+    lives = new Lives()
+    service = await new Service({
+      OFFLOAD_LLM: "command",
+      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      OFFLOAD_DRAIN_SECONDS: "1",
+    }).start()
+    const ledger = new Ledger(service)
+    const stopLoad = load(ledger, chance)
+    for (let round = 0; round < scale(5, 60); round++) {
+      await sleep(chance.between(0, 800))
+      service.signal("SIGSTOP")
+      await sleep(chance.one([chance.between(0, 200), chance.between(500, 3000)]))
+      const then = chance.one(["go on", "go on", "kill", "stop"])
+      if (then === "go on") service.signal("SIGCONT")
+      else if (then === "kill") await service.kill()
+      else {
+        const exit = service.stop()
+        service.signal("SIGCONT")
+        expect(await exit).toBe(0)
+      }
+      if (then !== "go on") await service.start()
     }
-    if (then !== "go on") await service.start()
-  }
-  await stopLoad()
-  expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
-}, scale(240_000, 1_200_000))
+    await stopLoad()
+    expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
+  },
+  scale(240_000, 1_200_000),
+)

@@ -57,40 +57,48 @@ const readToEnd = async (id: string, chance: Chance): Promise<ReadonlyArray<Mess
   return got
 }
 
-it("is whole, however it is cut", async () => {
-  const chance = makeChance()
-  lives = new Lives()
-  service = await new Service({
-    OFFLOAD_LLM: "command",
-    OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
-    OFFLOAD_DRAIN_SECONDS: "0",
-    OFFLOAD_PERMITS: "3",
-  }).start()
-  for (let round = 0; round < scale(1, 15); round++) {
-    const works = [1, 2, 3].map((n) => ({ text: `zeile ${n} 😀 çà\n\ndata: x`, chunks: 60, millis: scale(1500, 4000) }))
-    const ids = await Promise.all(
-      works.map(async (work) => (await service.submit(JSON.stringify(work), { maxAttempts: 100 })).body.id),
-    )
-    const readers = ids.flatMap((id) => [id, id]).map(async (id) => ({ id, got: await readToEnd(id, chance) }))
-    for (const end of [() => service.kill(), () => service.stop()]) {
-      await waitUntil(async () => (await service.call("GET", "/jobs?status=running")).body.jobs.length > 0)
-      await sleep(chance.between(0, 1200))
-      await end()
-      await service.start()
+it(
+  "is whole, however it is cut",
+  async () => {
+    const chance = makeChance()
+    lives = new Lives()
+    service = await new Service({
+      OFFLOAD_LLM: "command",
+      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      OFFLOAD_DRAIN_SECONDS: "0",
+      OFFLOAD_PERMITS: "3",
+    }).start()
+    for (let round = 0; round < scale(1, 15); round++) {
+      const works = [1, 2, 3].map((n) => ({
+        text: `zeile ${n} 😀 çà\n\ndata: x`,
+        chunks: 60,
+        millis: scale(1500, 4000),
+      }))
+      const ids = await Promise.all(
+        works.map(async (work) => (await service.submit(JSON.stringify(work), { maxAttempts: 100 })).body.id),
+      )
+      const readers = ids.flatMap((id) => [id, id]).map(async (id) => ({ id, got: await readToEnd(id, chance) }))
+      for (const end of [() => service.kill(), () => service.stop()]) {
+        await waitUntil(async () => (await service.call("GET", "/jobs?status=running")).body.jobs.length > 0)
+        await sleep(chance.between(0, 1200))
+        await end()
+        await service.start()
+      }
+      for (const { got, id } of await Promise.all(readers)) {
+        const stored = await readBytes(id, 0, Number.POSITIVE_INFINITY)
+        expect(got).toEqual(stored)
+        expect(got.map((message) => message.id)).toEqual(got.map((_, index) => index + 1))
+        const job: Json = (await service.call("GET", `/jobs/${id}`)).body
+        const texts = got
+          .filter(({ text }) => text.includes("event: output\n"))
+          .map(({ text }) => JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? ""))
+          .filter(({ attempt }) => attempt === job.attempt)
+          .map(({ text }) => text)
+        expect(job.status).toBe("succeeded")
+        expect(texts.join("")).toBe(job.output.text)
+        expect(job.output.text).toBe(answerTo(works[ids.indexOf(id)] ?? { text: "" }))
+      }
     }
-    for (const { got, id } of await Promise.all(readers)) {
-      const stored = await readBytes(id, 0, Number.POSITIVE_INFINITY)
-      expect(got).toEqual(stored)
-      expect(got.map((message) => message.id)).toEqual(got.map((_, index) => index + 1))
-      const job: Json = (await service.call("GET", `/jobs/${id}`)).body
-      const texts = got
-        .filter(({ text }) => text.includes("event: output\n"))
-        .map(({ text }) => JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? ""))
-        .filter(({ attempt }) => attempt === job.attempt)
-        .map(({ text }) => text)
-      expect(job.status).toBe("succeeded")
-      expect(texts.join("")).toBe(job.output.text)
-      expect(job.output.text).toBe(answerTo(works[ids.indexOf(id)] ?? { text: "" }))
-    }
-  }
-}, scale(240_000, 1_200_000))
+  },
+  scale(240_000, 1_200_000),
+)

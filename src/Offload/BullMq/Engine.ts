@@ -22,8 +22,8 @@ export interface Options {
 }
 
 export interface Engine {
-  /** The ids that wait or are being worked on. */
-  readonly present: Effect.Effect<ReadonlyArray<JobId>, StoreError>
+  /** The ids that wait or are being worked on, and the ceiling that BullMQ knows of: none in a Redis that was emptied. */
+  readonly look: Effect.Effect<{ readonly ids: ReadonlyArray<JobId>; readonly ceiling: number | null }, StoreError>
   /** Adds ids; one that is present stays as it is. */
   readonly add: (ids: ReadonlyArray<JobId>) => Effect.Effect<void, StoreError>
   /** The ceiling of the fleet. */
@@ -97,9 +97,9 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
     )
 
     return {
-      present: Effect.map(
-        call("present", () => queue.getRanges(["wait", "active"])),
-        (ids) => ids.filter((id) => isJobId(id)),
+      look: Effect.map(
+        call("look", () => Promise.all([queue.getRanges(["wait", "active"]), queue.getGlobalConcurrency()])),
+        ([ids, ceiling]) => ({ ids: ids.filter((id) => isJobId(id)), ceiling }),
       ),
       add: (ids) =>
         ids.length === 0

@@ -1,0 +1,109 @@
+/** What becomes of the service when its Redis is emptied, or takes no writes. The rest stands in `test/chaos`. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Redis } from "ioredis"
+import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { isInstalled, RedisServer } from "../Store/redisServer.js"
+import { processesWith, Service, standIn, waitUntil } from "./Service.js"
+
+const work = (what: Record<string, unknown>) => JSON.stringify(what)
+
+describe.skipIf(!isInstalled)("a Redis", () => {
+  let redis: RedisServer
+  let nodes: ReadonlyArray<Service>
+  let folder: string
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "offload-faults-"))
+    redis = await new RedisServer().start()
+    const node = () =>
+      new Service({
+        OFFLOAD_LLM: "command",
+        OFFLOAD_LLM_COMMAND: JSON.stringify(standIn("work")),
+        OFFLOAD_DRAIN_SECONDS: "1",
+        REDIS_URL: redis.url,
+      })
+    nodes = [node(), node()]
+    await Promise.all(nodes.map((each) => each.start()))
+  })
+  afterEach(async () => {
+    await Promise.all(nodes.map((each) => each.dispose()))
+    await redis.dispose()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const status = async (node: Service, path: string) => (await node.call("GET", path)).status
+  const both = () => nodes as readonly [Service, Service]
+
+  it("that is emptied has lost its jobs: what ran of them is ended, and new ones find the same ceiling", async () => {
+    const [one, two] = both()
+    const lost: Array<string> = []
+    for (let n = 0; n < 3; n++) lost.push((await one.submit(work({ millis: 600_000 }))).body.id)
+    await waitUntil(() => lost.filter((id) => processesWith(`${id}.`).length > 0).length === 2)
+    await redis.kill()
+    redis.wipe()
+    await redis.start()
+    for (const node of nodes) await waitUntil(async () => (await status(node, "/health/ready")) === 200)
+    for (const id of lost) expect(await status(two, `/jobs/${id}`)).toBe(404)
+    await waitUntil(() => lost.every((id) => processesWith(`${id}.`).length === 0))
+    const ids: Array<string> = []
+    for (let n = 0; n < 8; n++)
+      ids.push((await (nodes[n % 2] ?? one).submit(work({ text: "new", millis: 200 }))).body.id)
+    let most = 0
+    await waitUntil(
+      async () => {
+        most = Math.max(most, ids.filter((id) => processesWith(`${id}.`).length > 0).length)
+        const jobs = await Promise.all(ids.map(async (id) => (await one.call("GET", `/jobs/${id}`)).body))
+        return jobs.every((job) => job.status === "succeeded")
+      },
+      undefined,
+      60,
+    )
+    expect(most).toBeGreaterThan(0)
+    expect(most).toBeLessThanOrEqual(2)
+  })
+
+  const refusals = {
+    "has no memory left": {
+      begin: (client: Redis) => client.config("SET", "maxmemory", "1"),
+      end: (client: Redis) => client.config("SET", "maxmemory", "0"),
+    },
+    "cannot save to its disk": {
+      begin: async (client: Redis) => {
+        const [, dir = ""] = (await client.config("GET", "dir")) as ReadonlyArray<string>
+        // Where a folder stands in the place of its file, it cannot save.
+        mkdirSync(join(dir, "dump.rdb", "taken"), { recursive: true })
+        await client.config("SET", "save", "3600 100000")
+        await client.bgsave()
+        await waitUntil(async () => /rdb_last_bgsave_status:err/.test(await client.info("persistence")))
+      },
+      end: (client: Redis) => client.config("SET", "stop-writes-on-bgsave-error", "no"),
+    },
+  }
+
+  it.each(Object.entries(refusals))("that %s refuses writes: jobs that run go on, and land later", async (_, fault) => {
+    const [one, two] = both()
+    const client = new Redis(redis.url)
+    try {
+      const until = join(folder, "until")
+      const { body } = await one.submit(work({ text: "kept", until }))
+      await waitUntil(() => processesWith(`${body.id}.1`).length > 0)
+      await fault.begin(client)
+      const refused = await two.submit(work({ text: "refused" }))
+      expect([refused.status, refused.body.type]).toEqual([503, "/problems/store-unavailable"])
+      expect(await status(two, "/health/ready")).toBe(503)
+      expect(await status(two, "/health/live")).toBe(200)
+      // It can still be read.
+      expect((await two.call("GET", `/jobs/${body.id}`)).body.status).toBe("running")
+      writeFileSync(until, "")
+      await waitUntil(() => processesWith(`${body.id}.`).length === 0)
+      await fault.end(client)
+      const ended = await two.ended(body.id, 60)
+      expect(ended).toMatchObject({ status: "succeeded", output: { text: "kept" } })
+      expect((await one.submit(work({ text: "new" }), {}, { prefer: "wait=60" })).body.output.text).toBe("new")
+    } finally {
+      client.disconnect()
+    }
+  })
+})
