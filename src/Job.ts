@@ -202,6 +202,10 @@ export const Job = Schema.Struct({
   events: Schema.Number,
   /** The first event of the newest attempt: its output begins there. */
   outputFrom: Schema.Number,
+  /** Where the newest attempt's next piece of output begins. */
+  outputEnd: Schema.optionalWith(Schema.Number, { default: () => 0 }),
+  /** What the claim of the newest attempt was named, if it was. */
+  claim: orNull(Schema.String),
 })
 export type Job = typeof Job.Type
 
@@ -227,6 +231,12 @@ export const Event = Schema.Union(
   }),
 )
 export type Event = typeof Event.Type
+
+/** A piece of an attempt's output. `at`: how many UTF-16 code units of the output come before it. */
+export interface Piece {
+  readonly at: number
+  readonly text: string
+}
 
 /** What work returns when it succeeds; its text has been emitted while it ran. */
 export const Output = Schema.Struct({

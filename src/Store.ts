@@ -3,6 +3,7 @@
  *
  * What every layer promises:
  * - A write is durable before its effect succeeds; a write that failed has changed nothing, or has been made whole.
+ *   Each of them can be made again after a `StoreError`, and is then made once.
  * - A job that has a webhook is given its delivery in the write that ends it, whichever operation that is: a queued job
  *   of the resource `deliveries` (see `Job/Delivery.ts`), which no limit of a queue keeps out.
  * - Each operation is atomic, and applies the transitions of `Job/Transition.ts` alone.
@@ -11,7 +12,7 @@
  */
 import { Context, type Effect, Schema } from "effect"
 import type { NewJob, Outcome } from "./Job/Transition.js"
-import type { Event, Input, Job, Status } from "./Job.js"
+import type { Event, Input, Job, Piece, Status } from "./Job.js"
 import { JobId } from "./Job.js"
 
 /** The store could not do what it was asked; what was stored before is unchanged. */
@@ -175,25 +176,36 @@ export class Store extends Context.Tag("effect-offload/Store")<
     /**
      * Begins the next attempt of a job that `queued` may give. `null` where it is no longer queued, or in backoff, or
      * its deadline has passed.
+     *
+     * `name` tells one claim from all others: made again under it while its attempt is the live one, a claim answers
+     * that attempt and changes nothing, so that one which failed with a `StoreError` can be made again.
      */
-    readonly claim: (id: JobId, adapter: string) => Effect.Effect<JobWithInput | null, JobNotFound | StoreError>
+    readonly claim: (
+      id: JobId,
+      adapter: string,
+      name?: string,
+    ) => Effect.Effect<JobWithInput | null, JobNotFound | StoreError>
 
-    /** Adds text to the output of the live attempt. An empty text changes nothing. */
+    /**
+     * Adds a piece to the output of the live attempt. What the output already has of it is not added again, so that a
+     * piece whose write failed with a `StoreError` can be written again, also together with the text after it. A piece
+     * that begins beyond the end of the output, of which the store has lost a part, is added at its end.
+     */
     readonly append: (
       id: JobId,
       attempt: number,
-      text: string,
+      piece: Piece,
     ) => Effect.Effect<void, JobNotFound | StaleAttempt | StoreError>
 
     /**
-     * Ends the live attempt, adding `text` to its output in the same write. Once only: a second call is a
-     * `StaleAttempt`, which its caller may take for success after a `StoreError` of the first.
+     * Ends the live attempt, adding its last piece of output as `append` does, in the same write. Once only: a second
+     * call is a `StaleAttempt`, which its caller may take for success after a `StoreError` of the first.
      */
     readonly settle: (
       id: JobId,
       attempt: number,
       outcome: Outcome,
-      text: string,
+      last?: Piece,
     ) => Effect.Effect<Job, JobNotFound | StaleAttempt | StoreError>
 
     /** Asks for a job's end (see `Transition.cancel`). On a job that has ended, or asked before, changes nothing. */

@@ -11,7 +11,7 @@
  * ```
  */
 import { Schema } from "effect"
-import type { Attempt, Input, Job, JobId, Metadata, Webhook } from "../Job.js"
+import type { Attempt, Input, Job, JobId, Metadata, Piece, Webhook } from "../Job.js"
 import { Ending, Failure, isTerminal, Output, Usage } from "../Job.js"
 import { Expired, Orphaned, toFailure } from "./JobError.js"
 
@@ -75,10 +75,16 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   attempts: [],
   events: 1,
   outputFrom: 1,
+  outputEnd: 0,
+  claim: null,
 })
 
-/** Begins the next attempt of a queued job. `null`: it is not queued, or in backoff, or its deadline has passed. */
-export const claim = (job: Job, adapter: string, now: number): Job | null => {
+/**
+ * Begins the next attempt of a queued job. `null`: it is not queued, or in backoff, or its deadline has passed. The
+ * claim that began the live attempt, made again under its name, gives the job as it is.
+ */
+export const claim = (job: Job, adapter: string, now: number, name: string | null = null): Job | null => {
+  if (job.status === "running" && name !== null && job.claim === name) return job
   if (job.status !== "queued" || job.retryAt !== null || isPastDeadline(job, now)) return null
   const attempt = job.attempt + 1
   return {
@@ -95,6 +101,8 @@ export const claim = (job: Job, adapter: string, now: number): Job | null => {
     ],
     events: job.events + 1,
     outputFrom: job.events + 1,
+    outputEnd: 0,
+    claim: name,
   }
 }
 
@@ -104,6 +112,21 @@ export const ready = (job: Job, now: number): Job | null =>
 
 /** Whether `attempt` is the one that may write to the job. */
 export const isLive = (job: Job, attempt: number): boolean => job.status === "running" && job.attempt === attempt
+
+/**
+ * Adds to the output of the live attempt what of a piece is not there yet, and gives that text: a piece whose first
+ * write seemed to fail may come again, and longer. `null`: the attempt is not the live one.
+ */
+export const append = (
+  job: Job,
+  attempt: number,
+  { at, text }: Piece,
+): { readonly job: Job; readonly text: string } | null => {
+  if (!isLive(job, attempt)) return null
+  const rest = text.slice(Math.max(0, job.outputEnd - at))
+  if (rest === "") return { job, text: "" }
+  return { job: { ...job, events: job.events + 1, outputEnd: at + text.length }, text: rest }
+}
 
 /**
  * Ends a running attempt. A pending cancel wins over everything but success: nobody wants a second attempt of a job

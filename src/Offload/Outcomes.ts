@@ -2,17 +2,18 @@
  * The two writes that frame an attempt, its claim and its outcome, and the one log line that each of them has.
  * A store that is out of reach is tried again for as long as the process lives; after that the spool keeps the outcome.
  */
-import { Clock, Context, Effect, Layer, Random } from "effect"
+import { randomUUID } from "node:crypto"
+import { Clock, Context, Effect, Exit, identity, Layer, Random } from "effect"
 import type { Disposition } from "../Job/JobError.js"
 import { failedAttempts, type Outcome, refusedAttempts } from "../Job/Transition.js"
-import type { Failure, Job, JobId } from "../Job.js"
+import type { Failure, Job, JobId, Piece } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { type JobWithInput, Store, type StoreError } from "../Store.js"
 import { logBegun, logOutcome } from "./JobLog.js"
 import { Spool } from "./Spool.js"
 
-/** How an attempt ended, and the text that is still to be stored with it. */
-export interface Ended {
+/** How an attempt ended, and the piece of its output that is still to be stored with it. */
+export interface Ended extends Piece {
   readonly id: JobId
   readonly attempt: number
   readonly outcome: Outcome
@@ -24,10 +25,11 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
   Outcomes,
   {
     /**
-     * Begins the next attempt of a queued job, trying again while the store is out of reach; `interruptible` is
-     * applied to the time in between. `null`: the job is no longer queued, or its record cannot be read.
+     * Begins the next attempt of a queued job, trying again while the store is out of reach. An interruption, to which
+     * `interruptible` opens the time in between, does not end that: only the store can say whether a claim that failed
+     * was made, and its attempt is to be handed back. `null`: the job is no longer queued, or its record cannot be read.
      */
-    readonly claim: Claim
+    readonly claim: (job: Claimable, interruptible: Interruptible) => Effect.Effect<JobWithInput | null>
 
     /**
      * When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said. The
@@ -61,18 +63,27 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
           : (webhookRetry[failedAttempts(job)] ?? Math.max(...webhookRetry))
       }
 
-      const claim: Claim = (job, interruptible, pause = firstPause) =>
-        store.claim(job.id, job.adapter).pipe(
+      const claim = (
+        job: Claimable,
+        interruptible: Interruptible,
+        name: string,
+        pause = firstPause,
+      ): Effect.Effect<JobWithInput | null> =>
+        store.claim(job.id, job.adapter, name).pipe(
           Effect.tap((claimed) => (claimed === null ? Effect.void : logBegun(claimed.job))),
           Effect.catchTags({
             JobNotFound: () => Effect.succeed(null),
-            StoreError: (error) =>
-              error.reason === "malformed"
-                ? Effect.as(setAside(job.id, error), null)
-                : logStoreError("job not begun yet: the store is out of reach", error).pipe(
-                    Effect.zipRight(interruptible(Effect.sleep(pause))),
-                    Effect.zipRight(claim(job, interruptible, nextPause(pause))),
-                  ),
+            StoreError: (error) => {
+              if (error.reason === "malformed") return Effect.as(setAside(job.id, error), null)
+              if (hurried)
+                return Effect.as(logStoreError("job not begun: its attempt, if any, is rescued", error), null)
+              return logStoreError("job not begun yet: the store is out of reach", error).pipe(
+                Effect.zipRight(Effect.exit(interruptible(Effect.sleep(pause)))),
+                Effect.flatMap((slept) =>
+                  claim(job, Exit.isSuccess(slept) ? interruptible : identity, name, nextPause(pause)),
+                ),
+              )
+            },
           }),
         )
 
@@ -84,7 +95,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
       }
 
       const record = (ended: Ended, pause = firstPause): Effect.Effect<void> =>
-        store.settle(ended.id, ended.attempt, ended.outcome, ended.text).pipe(
+        store.settle(ended.id, ended.attempt, ended.outcome, { at: ended.at, text: ended.text }).pipe(
           Effect.flatMap((job) => logOutcome(job, ended.level)),
           Effect.catchTags({
             // Either an earlier write was applied though it failed, or a later attempt owns the job.
@@ -112,7 +123,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
 
       return {
         unreadable,
-        claim,
+        claim: (job, interruptible) => Effect.suspend(() => claim(job, interruptible, randomUUID())),
         record,
         hurry: Effect.sync(() => {
           hurried = true
@@ -128,11 +139,11 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
   )
 }
 
-type Claim = (
-  job: { readonly id: JobId; readonly adapter: string },
-  interruptible: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
-  pause?: number,
-) => Effect.Effect<JobWithInput | null>
+interface Claimable {
+  readonly id: JobId
+  readonly adapter: string
+}
+type Interruptible = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
  * The wait before a write is tried again, in milliseconds: doubles up to the longest. Nothing cuts it short, since

@@ -18,8 +18,8 @@ export const rescue: Effect.Effect<void, StoreError | SpoolError, Store | Spool 
     const worker = yield* Worker
 
     const killed = yield* worker.killOrphans
-    const replayed = yield* (yield* Spool).replay(({ id, attempt, outcome, text }) =>
-      store.settle(id, attempt, outcome, text).pipe(
+    const replayed = yield* (yield* Spool).replay(({ id, attempt, outcome, at, text }) =>
+      store.settle(id, attempt, outcome, { at, text }).pipe(
         Effect.flatMap((job) => logOutcome(job, job.error === null ? "Info" : "Warning")),
         // It reached the store after all, or its job was removed meanwhile.
         Effect.catchTags({ StaleAttempt: () => Effect.void, JobNotFound: () => Effect.void }),
@@ -43,7 +43,7 @@ export const rescueJob = (job: Job): Effect.Effect<void, StoreError, Store | Out
     const store = yield* Store
     const outcomes = yield* Outcomes
     const retryAt = yield* outcomes.retryAt(job, null)
-    const rescued = yield* store.settle(job.id, job.attempt, { _tag: "Orphaned", retryAt }, "")
+    const rescued = yield* store.settle(job.id, job.attempt, { _tag: "Orphaned", retryAt })
     yield* logOutcome(rescued, dispositions.Orphaned.level)
   }).pipe(
     // It was settled, or removed, meanwhile.

@@ -121,9 +121,9 @@ export function settle<E extends Tagged, R>(
           restore,
           Effect.exit,
         )
-        const text = yield* writer.close
+        const { at, text } = yield* writer.close
         const { level, outcome } = yield* toOutcome(exit, handlers, claimed.job)
-        yield* outcomes.record({ id: job.id, attempt, outcome: { ...traces, ...outcome }, text, level })
+        yield* outcomes.record({ id: job.id, attempt, outcome: { ...traces, ...outcome }, at, text, level })
       }).pipe(Effect.scoped, Effect.annotateLogs({ attempt }))
     }).pipe(Effect.annotateLogs({ module: "Offload", fiber: "bg-worker", jobId: job.id, resource: job.resource })),
   )

@@ -13,6 +13,8 @@ export const Entry = Schema.Struct({
   attempt: Schema.Number,
   outcome: Outcome,
   text: Schema.String,
+  /** Where the text begins in the attempt's output; the files of before there was such a member hold what is left. */
+  at: Schema.optionalWith(Schema.Number, { default: () => 0 }),
 })
 export type Entry = typeof Entry.Type
 

@@ -5,7 +5,7 @@
  * reach for a while costs nothing; the largest output of an attempt bounds it.
  */
 import { Effect, Fiber, type Scope } from "effect"
-import type { JobId } from "../Job.js"
+import type { JobId, Piece } from "../Job.js"
 import { Store } from "../Store.js"
 
 /** How long text may wait to be written together with the text after it. */
@@ -17,8 +17,8 @@ const retryMillis = 1000
 export interface TextWriter {
   /** Adds text. Never blocks, never fails. */
   readonly emit: (text: string) => void
-  /** Ends the batches and gives the text that is not stored yet: the last write of the attempt takes it along. */
-  readonly close: Effect.Effect<string>
+  /** Ends the batches and gives what may not be stored yet: the last write of the attempt takes it along. */
+  readonly close: Effect.Effect<Piece>
 }
 
 /** The writer of an attempt: it writes while the scope is open. */
@@ -26,13 +26,13 @@ export const make = (id: JobId, attempt: number): Effect.Effect<TextWriter, neve
   Effect.gen(function* () {
     const store = yield* Store
     const arrived = yield* Effect.makeLatch(false)
-    let pending = ""
+    let pending: Piece = { at: 0, text: "" }
 
-    // Uninterruptible, so that `close` waits for a write that is under way and never gives its text a second time.
+    // Uninterruptible, so that `close` waits for a write that is under way, and gives only what is left.
     const write = Effect.suspend(() => {
-      const text = pending
-      return Effect.map(store.append(id, attempt, text), () => {
-        pending = pending.slice(text.length)
+      const { length } = pending.text
+      return Effect.map(store.append(id, attempt, pending), () => {
+        pending = { at: pending.at + length, text: pending.text.slice(length) }
       })
     }).pipe(Effect.uninterruptible)
 
@@ -56,7 +56,7 @@ export const make = (id: JobId, attempt: number): Effect.Effect<TextWriter, neve
 
     return {
       emit: (text) => {
-        pending += text
+        pending = { at: pending.at, text: pending.text + text }
         arrived.unsafeOpen()
       },
       close: Effect.map(Fiber.interrupt(batches), () => pending),

@@ -1,9 +1,10 @@
 /** The `Store` over a `Kv`: what each operation reads, decides and writes. */
 import { Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
-import { isTerminal } from "../Job.js"
-import { JobNotTerminal, type JobWithInput, StaleAttempt, type Store, type StoreError } from "../Store.js"
+import { isTerminal, type Job } from "../Job.js"
+import { JobNotTerminal, type JobWithInput, type Store, type StoreError } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
+import * as Decision from "./Decision.js"
 import * as Due from "./Due.js"
 import * as Jobs from "./Jobs.js"
 import * as Key from "./Key.js"
@@ -54,47 +55,28 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
   orphans: (isCarried) =>
     Effect.map(running(jobs), (found) => found.filter(({ id }) => !isCarried(id))).pipe(named("orphans")),
 
-  claim: (id, adapter) =>
+  claim: (id, adapter, name) =>
     jobs
-      .change(id, (job, now) => {
-        const claimed = Transition.claim(job, adapter, now)
-        return Either.right<Plan<JobWithInput | null>>(
-          claimed === null ? answer(null) : jobs.move(job, claimed, now, { job: claimed, input: jobs.input(id) }),
-        )
+      .change(id, (job, now): Either.Either<Plan<JobWithInput | null>> => {
+        const claimed = Transition.claim(job, adapter, now, name)
+        if (claimed === null) return Either.right(answer(null))
+        const withInput = { job: claimed, input: jobs.input(id) }
+        return Either.right(claimed === job ? answer(withInput) : jobs.move(job, claimed, now, withInput))
       })
       .pipe(named("claim")),
 
-  append: (id, attempt, text) =>
+  append: (id, attempt, piece) =>
     jobs
-      .change(id, (job, now) => {
-        if (!Transition.isLive(job, attempt)) return Either.left(new StaleAttempt({ id, attempt }))
-        if (text === "") return Either.right(answer(undefined))
-        const events = job.events + 1
-        const output = Record.writeOutput(job, events, now, text)
-        return Either.right(jobs.move(job, { ...job, events }, now, undefined, [output]))
-      })
+      .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), plan(jobs, job, now)))
       .pipe(named("append")),
 
-  settle: (id, attempt, outcome, text) =>
+  settle: (id, attempt, outcome, last) =>
     jobs
-      .change(id, (job, now) => {
-        const events = text === "" ? job.events : job.events + 1
-        const settled = Transition.settle({ ...job, events }, attempt, outcome, now)
-        if (settled === null) return Either.left(new StaleAttempt({ id, attempt }))
-        const output = text === "" ? [] : [Record.writeOutput(job, events, now, text)]
-        return Either.right(jobs.move(job, settled, now, settled, output))
-      })
+      .change(id, (job, now) => Either.map(Decision.settle(job, attempt, outcome, last, now), plan(jobs, job, now)))
       .pipe(named("settle")),
 
   cancel: (id) =>
-    jobs
-      .change(id, (job, now) => {
-        const cancelled = Transition.cancel(job, now)
-        return Either.right(
-          cancelled === null || cancelled === job ? answer(job) : jobs.move(job, cancelled, now, cancelled),
-        )
-      })
-      .pipe(named("cancel")),
+    jobs.change(id, (job, now) => Either.right(plan(jobs, job, now)(Decision.cancel(job, now)))).pipe(named("cancel")),
 
   remove: (id) =>
     jobs
@@ -148,6 +130,15 @@ const running = (jobs: Jobs.Jobs) =>
     reading(() => Array.from(jobs.kv.keys("running", Key.all))),
     jobs.readAll,
   )
+
+/** What writes the record that was decided on, and its new output. */
+const plan =
+  (jobs: Jobs.Jobs, before: Job, now: number) =>
+  <A>({ answer: given, next }: Decision.Decision<A>): Plan<A> => {
+    if (next === null) return answer(given)
+    const output = next.text === "" ? [] : [Record.writeOutput(before, before.events + 1, now, next.text)]
+    return jobs.move(before, next.job, now, given, output)
+  }
 
 /** `Effect.yieldNow` yields to other fibers alone. */
 const yieldToEventLoop = Effect.async<void>((resume) => {

@@ -6,7 +6,8 @@ import { Effect, Either, Layer, type Scope } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal, type JobId } from "../Job.js"
 import * as Redis from "../Redis.js"
-import { type Advanced, JobNotTerminal, type JobWithInput, StaleAttempt, Store, type StoreError } from "../Store.js"
+import { type Advanced, JobNotTerminal, type JobWithInput, Store, type StoreError } from "../Store.js"
+import * as Decision from "./Decision.js"
 import { jobIds } from "./Jobs.js"
 import { KvError, reading } from "./Kv.js"
 import { failing, named } from "./Named.js"
@@ -19,7 +20,7 @@ import * as Jobs from "./Redis/Jobs.js"
 import * as Keys from "./Redis/Keys.js"
 import * as Listing from "./Redis/Listing.js"
 import * as Nodes from "./Redis/Nodes.js"
-import { keep, move } from "./Redis/Plan.js"
+import { keep, move, plan } from "./Redis/Plan.js"
 import * as Queue from "./Redis/Queue.js"
 import * as Watch from "./Watch.js"
 
@@ -112,44 +113,28 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
 
     orphans: (isCarried) => Effect.flatMap(jobs.nodes.abandoned(isCarried), jobs.readAll).pipe(named("orphans")),
 
-    claim: (id, adapter) =>
+    claim: (id, adapter, name) =>
       Effect.flatMap(jobs.readWithInput(id), ({ input }) =>
         jobs.change(id, (job, now): Either.Either<Jobs.Plan<JobWithInput | null>> => {
-          const claimed = Transition.claim(job, adapter, now)
-          return Either.right(claimed === null ? keep(null) : move(job, claimed, now, { job: claimed, input }))
+          const claimed = Transition.claim(job, adapter, now, name)
+          if (claimed === null) return Either.right(keep(null))
+          const withInput = { job: claimed, input }
+          return Either.right(claimed === job ? keep(withInput) : move(job, claimed, now, withInput))
         }),
       ).pipe(named("claim")),
 
-    append: (id, attempt, text) =>
+    append: (id, attempt, piece) =>
       jobs
-        .change(id, (job, now): Either.Either<Jobs.Plan<void>, StaleAttempt> => {
-          if (!Transition.isLive(job, attempt)) return Either.left(new StaleAttempt({ id, attempt }))
-          return Either.right(
-            text === "" ? keep(undefined) : move(job, { ...job, events: job.events + 1 }, now, undefined, text),
-          )
-        })
+        .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), plan(job, now)))
         .pipe(named("append")),
 
-    settle: (id, attempt, outcome, text) =>
+    settle: (id, attempt, outcome, last) =>
       jobs
-        .change(id, (job, now) => {
-          const events = text === "" ? job.events : job.events + 1
-          const settled = Transition.settle({ ...job, events }, attempt, outcome, now)
-          return settled === null
-            ? Either.left(new StaleAttempt({ id, attempt }))
-            : Either.right(move(job, settled, now, settled, text))
-        })
+        .change(id, (job, now) => Either.map(Decision.settle(job, attempt, outcome, last, now), plan(job, now)))
         .pipe(named("settle")),
 
     cancel: (id) =>
-      jobs
-        .change(id, (job, now) => {
-          const cancelled = Transition.cancel(job, now)
-          return Either.right(
-            cancelled === null || cancelled === job ? keep(job) : move(job, cancelled, now, cancelled),
-          )
-        })
-        .pipe(named("cancel")),
+      jobs.change(id, (job, now) => Either.right(plan(job, now)(Decision.cancel(job, now)))).pipe(named("cancel")),
 
     remove: (id) =>
       jobs.remove(id, (job) => (isTerminal(job.status) ? null : new JobNotTerminal({ id }))).pipe(named("remove")),

@@ -37,6 +37,27 @@ describe("a job", () => {
     expect(Transition.claim(running(), "demo", 2)).toBe(null)
   })
 
+  it("is given to its own claim again, and to no other", () => {
+    const claimed = must(Transition.claim(created(), "demo", 1, "one"))
+    expect(Transition.claim(claimed, "demo", 2, "one")).toBe(claimed)
+    expect(Transition.claim(claimed, "demo", 2, "two")).toBe(null)
+    expect(Transition.claim(running(), "demo", 2)).toBe(null)
+  })
+
+  it("takes what its output does not have yet", () => {
+    const job = running()
+    const append = (job: Job, at: number, text: string) => Transition.append(job, 1, { at, text })
+    const { job: three } = append(job, 0, "abc") ?? { job }
+    expect(three).toEqual({ ...job, events: 3, outputEnd: 3 })
+    expect(append(three, 0, "abc")).toEqual({ job: three, text: "" })
+    expect(append(three, 1, "b")).toEqual({ job: three, text: "" })
+    expect(append(three, 7, "")).toEqual({ job: three, text: "" })
+    expect(append(three, 0, "abcde")).toEqual({ job: { ...three, events: 4, outputEnd: 5 }, text: "de" })
+    expect(append(three, 7, "h")).toEqual({ job: { ...three, events: 4, outputEnd: 8 }, text: "h" })
+    expect(Transition.append(three, 2, { at: 3, text: "d" })).toBe(null)
+    expect(must(Transition.claim(must(Transition.settle(three, 1, interrupted, 9)), "demo", 9)).outputEnd).toBe(0)
+  })
+
   it("is not claimed at its deadline, but expires then and not before", () => {
     const job = created({ deadlineMillis: 5 })
     expect(Transition.claim(job, "demo", 4)).not.toBe(null)

@@ -26,9 +26,9 @@ const faulty = (isDown: () => boolean) =>
     return Context.make(Store, {
       ...store,
       create: (job, options) => guard("create", store.create(job, options)),
-      claim: (id, adapter) => guard("claim", store.claim(id, adapter)),
-      append: (id, attempt, text) => guard("append", store.append(id, attempt, text)),
-      settle: (id, attempt, outcome, text) => guard("settle", store.settle(id, attempt, outcome, text)),
+      claim: (id, adapter, name) => guard("claim", store.claim(id, adapter, name)),
+      append: (id, attempt, piece) => guard("append", store.append(id, attempt, piece)),
+      settle: (id, attempt, outcome, last) => guard("settle", store.settle(id, attempt, outcome, last)),
       queued: (resource, limit, turns) => guard("queued", store.queued(resource, limit, turns)),
       advance: (options) => guard("advance", store.advance(options)),
       ping: guard("ping", store.ping),
@@ -37,6 +37,26 @@ const faulty = (isDown: () => boolean) =>
 
 /** Whether the log says of an outcome that it is not stored yet. */
 const isToldOf = (lines: ReadonlyArray<Line>) => lines.some(({ message }) => message === "outcome not stored yet")
+
+/** A store whose claims and pieces of output are stored, but fail where `fails` says so. */
+const unclearly = (fails: (operation: "claim" | "append") => boolean) =>
+  Layer.map(Memory.layer, (context) => {
+    const store = Context.get(context, Store)
+    const after = <A, E>(
+      operation: "claim" | "append",
+      effect: Effect.Effect<A, E>,
+    ): Effect.Effect<A, E | StoreError> =>
+      Effect.flatMap(effect, (answer) =>
+        fails(operation)
+          ? new StoreError({ operation, reason: "unavailable", detail: "its answer was lost" })
+          : Effect.succeed(answer),
+      )
+    return Context.make(Store, {
+      ...store,
+      claim: (id, adapter, name) => after("claim", store.claim(id, adapter, name)),
+      append: (id, attempt, piece) => after("append", store.append(id, attempt, piece)),
+    })
+  })
 
 describe("while the store is out of reach", () => {
   it.live("running jobs go on, and their output and outcome land when it is back", () => {
@@ -121,15 +141,71 @@ describe("while the store is out of reach", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("a job runs once where its claim and its output were stored by writes that seemed to fail", () => {
+    const failures = { claim: 2, append: 2 }
+    const unclear = unclearly((operation) => failures[operation]-- > 0)
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      const job = yield* submit("hello")
+      yield* untilStatus(job.id, "succeeded")
+      const { job: ended, output } = yield* offload.get(job.id)
+      expect(ended.attempts.map(({ outcome }) => outcome)).toEqual(["succeeded"])
+      expect(output).toBe("one, two, three")
+    }).pipe(
+      Effect.provide(
+        service(
+          ({ onText }) =>
+            Effect.gen(function* () {
+              onText("one, ")
+              yield* holds(() => failures.append < 2)
+              onText("two, ")
+              yield* holds(() => failures.append < 0)
+              onText("three")
+            }),
+          {},
+          unclear,
+        ),
+      ),
+    )
+  })
+
+  it.live("a job that is cancelled while its claim is tried again is not left running", () => {
+    let claims = 0
+    let down = true
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      const job = yield* submit("hello")
+      yield* holds(() => claims > 0)
+      yield* offload.cancel(job.id)
+      const tried = claims
+      yield* holds(() => claims > tried + 1)
+      expect((yield* offload.job(job.id)).status).toBe("running")
+      down = false
+      const ended = yield* untilStatus(job.id, "cancelled")
+      expect(ended.attempts.map(({ outcome }) => outcome)).toEqual(["cancelled"])
+    }).pipe(
+      Effect.provide(
+        service(
+          () => Effect.never,
+          {},
+          unclearly((operation) => {
+            if (operation === "claim") claims++
+            return operation === "claim" && down
+          }),
+        ),
+      ),
+    )
+  })
+
   it.live("a bug in the middle of settling leaves no job running for ever", () => {
     let bugs = 1
     const buggy = Layer.map(Memory.layer, (context) => {
       const store = Context.get(context, Store)
       return Context.make(Store, {
         ...store,
-        settle: (id, attempt, outcome, text) =>
+        settle: (id, attempt, outcome, last) =>
           Effect.suspend(() =>
-            bugs-- > 0 ? Effect.die(new Error("a bug")) : store.settle(id, attempt, outcome, text),
+            bugs-- > 0 ? Effect.die(new Error("a bug")) : store.settle(id, attempt, outcome, last),
           ),
       })
     })

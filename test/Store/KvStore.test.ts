@@ -6,7 +6,7 @@ import * as Commit from "../../src/Store/Commit.js"
 import { type Kv, KvError, put } from "../../src/Store/Kv.js"
 import * as KvStore from "../../src/Store/KvStore.js"
 import { makeKv } from "../../src/Store/Memory.js"
-import { roomy, submission, succeeded } from "./submission.js"
+import { piece, roomy, submission, succeeded } from "./submission.js"
 
 /** A backend whose commits wait while it hangs, are made but not confirmed while it dawdles, and fail while it is broken. */
 const makeDisk = () => {
@@ -135,8 +135,8 @@ describe("a disk that fails", () => {
       disk.broken = true
       const changes: ReadonlyArray<Effect.Effect<unknown, { readonly _tag: string }>> = [
         store.create(submission(), { maxQueued: 1 }),
-        store.append(job.id, 1, "text"),
-        store.settle(job.id, 1, succeeded, "text"),
+        store.append(job.id, 1, piece("text")),
+        store.settle(job.id, 1, succeeded, piece("text")),
         store.cancel(job.id),
         store.ping,
       ]
@@ -148,7 +148,7 @@ describe("a disk that fails", () => {
       disk.broken = false
       yield* store.create(submission(), { maxQueued: 1 })
       expect(yield* Fiber.poll(waiting)).toMatchObject({ _tag: "None" })
-      yield* store.settle(job.id, 1, succeeded, "")
+      yield* store.settle(job.id, 1, succeeded)
       yield* Fiber.join(waiting)
     }),
   )

@@ -10,7 +10,7 @@ import { Store } from "../../src/Store.js"
 import { folder, layer } from "./folder.js"
 import { property } from "./model.js"
 import { writer } from "./process.js"
-import { failure, roomy, submission, succeeded } from "./submission.js"
+import { failure, piece, roomy, submission, succeeded } from "./submission.js"
 import { listAll, recount, save, suite } from "./suite.js"
 
 suite("lmdb", layer)
@@ -76,11 +76,11 @@ describe("lmdb: the folder", () => {
             ...Arr.makeBy(20, (n) => ({ caller: n % 2 === 0 ? "ada" : "bob" })),
           )) as Array<JobId> & [JobId, JobId, JobId]
           yield* store.claim(ids[0], "demo")
-          yield* store.settle(ids[0], 1, succeeded, "done")
+          yield* store.settle(ids[0], 1, succeeded, piece("done"))
           yield* store.claim(ids[1], "demo")
-          yield* store.append(ids[1], 1, "part")
+          yield* store.append(ids[1], 1, piece("part"))
           yield* store.claim(ids[2], "demo")
-          yield* store.settle(ids[2], 1, { _tag: "Failed", failure, retryAt: 10 }, "")
+          yield* store.settle(ids[2], 1, { _tag: "Failed", failure, retryAt: 10 })
           return { ids, jobs: yield* consistent(["ada", "bob"]), queued: yield* store.queued("llm", 99) }
         }),
       )
@@ -273,7 +273,7 @@ describe("lmdb: a record that cannot be read", () => {
           const store = yield* Store
           const ids = (yield* save({}, {}, {}, {}, {})) as [JobId, JobId, JobId, JobId, JobId]
           yield* store.claim(ids[0], "demo")
-          yield* store.settle(ids[0], 1, { _tag: "Failed", failure, retryAt: 10 }, "")
+          yield* store.settle(ids[0], 1, { _tag: "Failed", failure, retryAt: 10 })
           yield* store.claim(ids[1], "demo")
           return ids
         }),

@@ -9,7 +9,7 @@ import * as Redis from "../../src/Store/Redis.js"
 import { Store } from "../../src/Store.js"
 import { property } from "./model.js"
 import { hasRedis, RedisServer } from "./redisServer.js"
-import { roomy, submission, succeeded } from "./submission.js"
+import { piece, roomy, submission, succeeded } from "./submission.js"
 import { suite } from "./suite.js"
 
 const readBootId = () => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
@@ -60,11 +60,11 @@ describe.skipIf(!hasRedis)("redis", () => {
           })
           expect(claims.filter((claim) => claim !== null)).toHaveLength(1)
           const waiting = yield* Effect.fork(two.awaitEvent(job.id, 2))
-          yield* one.append(job.id, 1, "hello")
+          yield* one.append(job.id, 1, piece("hello"))
           yield* waiting
           expect(yield* two.output(job.id)).toBe("hello")
           const settled = yield* Effect.all(
-            [one, two].map((store) => Effect.either(store.settle(job.id, 1, succeeded, ""))),
+            [one, two].map((store) => Effect.either(store.settle(job.id, 1, succeeded))),
             { concurrency: "unbounded" },
           )
           expect(settled.filter(({ _tag }) => _tag === "Right")).toHaveLength(1)

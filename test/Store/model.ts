@@ -15,7 +15,13 @@ const maxQueued = 5
 type Op =
   | { readonly op: "create"; readonly caller: string; readonly resource: string; readonly deadline: number | null }
   | { readonly op: "claim" | "cancel" | "remove"; readonly job: number }
-  | { readonly op: "append"; readonly job: number; readonly late: number; readonly text: string }
+  | {
+      readonly op: "append"
+      readonly job: number
+      readonly late: number
+      readonly again: number
+      readonly text: string
+    }
   | { readonly op: "settle"; readonly job: number; readonly late: number; readonly outcome: Transition.Outcome }
   | { readonly op: "advance"; readonly retention: number; readonly limit: number }
   | { readonly op: "wait"; readonly millis: number }
@@ -41,7 +47,7 @@ const operation: fc.Arbitrary<Op> = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ op: fc.constant("claim" as const), job }) },
   fc.record({ op: fc.constantFrom("cancel" as const, "remove" as const), job }),
-  fc.record({ op: fc.constant("append" as const), job, late, text: fc.string({ maxLength: 3 }) }),
+  fc.record({ op: fc.constant("append" as const), job, late, again: fc.nat(3), text: fc.string({ maxLength: 3 }) }),
   { weight: 3, arbitrary: fc.record({ op: fc.constant("settle" as const), job, late, outcome }) },
   fc.record({ op: fc.constant("advance" as const), retention: fc.nat(200), limit: fc.constantFrom(1, 100) }),
   fc.record({ op: fc.constant("wait" as const), millis: fc.nat(50) }),
@@ -145,15 +151,20 @@ const run = (operations: ReadonlyArray<Op>) =>
           }
           case "append": {
             const attempt = job.attempt - op.late
-            const result = yield* Effect.either(store.append(job.id, attempt, op.text))
+            const at = Math.max(0, job.outputEnd - op.again)
+            const result = yield* Effect.either(store.append(job.id, attempt, { at, text: op.text }))
             expect(Either.isRight(result)).toBe(Transition.isLive(job, attempt))
-            if (Either.isRight(result) && op.text !== "") move(modelled, { ...job, events: job.events + 1 }, op.text)
-            return
+            const text = op.text.slice(job.outputEnd - at)
+            if (Either.isLeft(result) || text === "") return
+            return move(modelled, { ...job, events: job.events + 1, outputEnd: job.outputEnd + text.length }, text)
           }
           case "settle": {
             const attempt = job.attempt - op.late
-            const settled = Transition.settle({ ...job, events: job.events + 1 }, attempt, op.outcome, now)
-            const result = yield* Effect.either(store.settle(job.id, attempt, op.outcome, "end"))
+            const { events, outputEnd } = job
+            const written = { ...job, events: events + 1, outputEnd: outputEnd + 3 }
+            const settled = Transition.settle(written, attempt, op.outcome, now)
+            const last = { at: outputEnd, text: "end" }
+            const result = yield* Effect.either(store.settle(job.id, attempt, op.outcome, last))
             expect(Either.getOrNull(result)).toEqual(settled)
             return move(modelled, settled, "end")
           }

@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Array as Arr, Effect, Either, Exit, Fiber, type Layer, TestClock } from "effect"
 import { isTerminal, type JobId, makeId, type Status } from "../../src/Job.js"
 import { type Counts, Store } from "../../src/Store.js"
-import { failure, roomy, submission, succeeded } from "./submission.js"
+import { failure, piece, roomy, submission, succeeded } from "./submission.js"
 
 const day = 24 * 60 * 60 * 1000
 
@@ -17,7 +17,7 @@ const finish = (id: JobId) =>
   Effect.flatMap(Store, (store) =>
     Effect.zipRight(
       store.claim(id, "demo"),
-      Effect.flatMap(store.get(id), ({ attempt }) => store.settle(id, attempt, succeeded, "")),
+      Effect.flatMap(store.get(id), ({ attempt }) => store.settle(id, attempt, succeeded)),
     ),
   )
 
@@ -151,7 +151,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         const [id] = yield* store.queued("llm", 1)
         yield* store.claim(id as JobId, "demo")
         expect((yield* store.create(submission(), { maxQueued: 7 })).created).toBe(true)
-        yield* store.settle(id as JobId, 1, { _tag: "Failed", failure, retryAt: 99 }, "")
+        yield* store.settle(id as JobId, 1, { _tag: "Failed", failure, retryAt: 99 })
         yield* Effect.flip(store.create(submission(), { maxQueued: 8 }))
       }),
     )
@@ -197,11 +197,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         const store = yield* Store
         const [id] = (yield* save({})) as [JobId]
         yield* store.claim(id, "demo")
-        yield* store.append(id, 1, "Hel")
-        yield* store.append(id, 1, "")
-        yield* store.append(id, 1, "lo")
+        yield* store.append(id, 1, piece("Hel"))
+        yield* store.append(id, 1, piece("", 3))
+        yield* store.append(id, 1, piece("lo", 3))
         expect(yield* store.output(id)).toBe("Hello")
-        const settled = yield* store.settle(id, 1, succeeded, "!")
+        const settled = yield* store.settle(id, 1, succeeded, piece("!", 5))
         expect(settled).toMatchObject({ status: "succeeded", events: 6, usage: { outputTokens: 2 }, truncated: false })
         expect(yield* store.output(id)).toBe("Hello!")
         const log = yield* store.events(id, 0)
@@ -219,9 +219,9 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect((yield* store.events(id, 1e9)).events).toEqual([])
 
         for (const late of [
-          store.settle(id, 1, succeeded, "late"),
-          store.append(id, 1, "late"),
-          store.append(id, 1, ""),
+          store.settle(id, 1, succeeded, piece("late", 6)),
+          store.append(id, 1, piece("late", 6)),
+          store.append(id, 1, piece("", 6)),
         ]) {
           expect(yield* Effect.flip<unknown, unknown, never>(late)).toMatchObject({ _tag: "StaleAttempt", attempt: 1 })
         }
@@ -240,8 +240,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
           (n) =>
             Effect.either(
               n % 2 === 0
-                ? Effect.as(store.append(id, 1, `${n};`), "written")
-                : Effect.as(store.settle(id, 1, succeeded, ""), "settled"),
+                ? Effect.as(store.append(id, 1, piece(`${n};`, n * 10)), "written")
+                : Effect.as(store.settle(id, 1, succeeded), "settled"),
             ),
           { concurrency: "unbounded" },
         )
@@ -253,24 +253,79 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
     )
 
     test(
+      "have each piece of output once, however often it is written, and whatever of it was written before",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        yield* store.claim(id, "demo")
+        yield* store.append(id, 1, piece("Hel"))
+        const log = yield* store.events(id, 0)
+        yield* store.append(id, 1, piece("Hel"))
+        yield* store.append(id, 1, piece("el", 1))
+        yield* store.append(id, 1, piece("", 9))
+        expect(yield* store.events(id, 0)).toEqual(log)
+        // A write that seemed to fail is made again together with the text that has come since.
+        yield* store.append(id, 1, piece("Hello, "))
+        expect(yield* store.output(id)).toBe("Hello, ")
+        expect((yield* store.events(id, 3)).events).toMatchObject([{ event: 4, type: "output", text: "lo, " }])
+        yield* Effect.forEach(Arr.range(1, 20), () => store.append(id, 1, piece("wor", 7)), {
+          concurrency: "unbounded",
+        })
+        expect(yield* store.settle(id, 1, { _tag: "Interrupted" }, piece("world", 7))).toMatchObject({ events: 7 })
+        expect(yield* store.output(id)).toBe("Hello, world")
+        // The next attempt begins at 0 again.
+        yield* store.claim(id, "demo")
+        yield* store.append(id, 2, piece("🐝"))
+        // What the store has lost does not keep the rest away.
+        yield* store.append(id, 2, piece("there", 99))
+        yield* store.append(id, 2, piece("there!", 99))
+        expect(yield* store.settle(id, 2, succeeded, piece("there!", 99))).toMatchObject({ outputEnd: 105 })
+        expect(yield* store.output(id)).toBe("🐝there!")
+      }),
+    )
+
+    test(
+      "are begun once by a claim that is made again under its name",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({})) as [JobId]
+        const claimed = yield* store.claim(id, "demo", "one")
+        expect(claimed).toMatchObject({ job: { attempt: 1, status: "running" } })
+        yield* TestClock.adjust(10)
+        const again = yield* Effect.forEach(Arr.range(1, 20), () => store.claim(id, "demo", "one"), {
+          concurrency: "unbounded",
+        })
+        expect(again).toEqual(again.map(() => claimed))
+        expect(yield* store.claim(id, "demo", "two")).toBe(null)
+        expect(yield* store.claim(id, "demo")).toBe(null)
+        expect((yield* store.events(id, 0)).events).toHaveLength(2)
+        yield* store.settle(id, 1, { _tag: "Interrupted" })
+        expect(yield* store.claim(id, "demo", "two")).toMatchObject({ job: { attempt: 2 } })
+        expect(yield* store.claim(id, "demo", "one")).toBe(null)
+        yield* store.settle(id, 2, succeeded)
+        expect(yield* store.claim(id, "demo", "two")).toBe(null)
+      }),
+    )
+
+    test(
       "of an earlier number change nothing",
       Effect.gen(function* () {
         const store = yield* Store
         const [id] = (yield* save({})) as [JobId]
         yield* store.claim(id, "demo")
-        yield* store.append(id, 1, "first")
-        expect(yield* store.settle(id, 1, { _tag: "Interrupted" }, "…")).toMatchObject({
+        yield* store.append(id, 1, piece("first"))
+        expect(yield* store.settle(id, 1, { _tag: "Interrupted" }, piece("…", 5))).toMatchObject({
           status: "queued",
           error: null,
         })
         yield* store.claim(id, "demo")
         const before = yield* store.events(id, 0)
-        yield* Effect.flip(store.append(id, 1, "stale"))
-        yield* Effect.flip(store.settle(id, 1, succeeded, "stale"))
+        yield* Effect.flip(store.append(id, 1, piece("stale")))
+        yield* Effect.flip(store.settle(id, 1, succeeded, piece("stale")))
         expect(yield* store.events(id, 0)).toEqual(before)
         // The output is that of the newest attempt.
         expect(yield* store.output(id)).toBe("")
-        yield* store.append(id, 2, "second")
+        yield* store.append(id, 2, piece("second"))
         expect(yield* store.output(id)).toBe("second")
         expect(before.job.attempts.map(({ outcome }) => outcome)).toEqual(["interrupted", null])
       }),
@@ -282,7 +337,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         const store = yield* Store
         const [a, b, c] = (yield* save({ maxAttempts: 2 }, {}, {})) as [JobId, JobId, JobId]
         yield* store.claim(a, "demo")
-        const failed = yield* store.settle(a, 1, { _tag: "Failed", failure, retryAt: 1000.5 }, "")
+        const failed = yield* store.settle(a, 1, { _tag: "Failed", failure, retryAt: 1000.5 })
         expect(failed).toMatchObject({ status: "queued", retryAt: 1000.5, error: failure })
         expect(yield* store.queued("llm", 9)).toEqual([b, c])
         expect(yield* store.ahead(a)).toBe(null)
@@ -295,7 +350,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(yield* store.get(a)).toMatchObject({ retryAt: null, events: 3 })
 
         yield* store.claim(a, "demo")
-        expect(yield* store.settle(a, 2, { _tag: "Orphaned", retryAt: 0 }, "")).toMatchObject({
+        expect(yield* store.settle(a, 2, { _tag: "Orphaned", retryAt: 0 })).toMatchObject({
           status: "failed",
           error: { tag: "Orphaned" },
         })
@@ -310,7 +365,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         const [id] = (yield* save({})) as [JobId]
         yield* store.claim(id, "demo")
         const final = { ...failure, retryable: false, cause: "why" }
-        const settled = yield* store.settle(id, 1, { _tag: "Failed", failure: final, retryAt: 0 }, "part")
+        const settled = yield* store.settle(id, 1, { _tag: "Failed", failure: final, retryAt: 0 }, piece("part"))
         expect(settled).toMatchObject({
           status: "failed",
           error: final,
@@ -327,12 +382,9 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         const store = yield* Store
         const [id] = (yield* save({})) as [JobId]
         yield* store.claim(id, "demo")
-        yield* Effect.forEach(Arr.range(1, 600), (n) => store.append(id, 1, `${n},`))
-        expect(yield* store.output(id)).toBe(
-          Arr.range(1, 600)
-            .map((n) => `${n},`)
-            .join(""),
-        )
+        const texts = Arr.range(1, 600).map((n) => `${n},`.padStart(4))
+        yield* Effect.forEach(texts, (text, n) => store.append(id, 1, piece(text, n * 4)))
+        expect(yield* store.output(id)).toBe(texts.join(""))
         expect((yield* store.events(id, 0, 500)).events).toHaveLength(500)
       }),
     )
@@ -352,7 +404,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         yield* TestClock.setTime(20)
         expect(yield* store.cancel(queued)).toEqual(ended)
         expect(yield* store.cancel(running)).toMatchObject({ status: "running", cancelRequestedAt: 10 })
-        expect(yield* store.settle(running, 1, { _tag: "Interrupted" }, "")).toMatchObject({ status: "cancelled" })
+        expect(yield* store.settle(running, 1, { _tag: "Interrupted" })).toMatchObject({ status: "cancelled" })
         expect(yield* store.queued("llm", 9)).toEqual([])
         expect(yield* store.claim(queued, "demo")).toBe(null)
         yield* Effect.flip(store.cancel(makeId(0)))
@@ -370,7 +422,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         )) as [JobId, JobId, JobId]
         yield* store.claim(running, "demo")
         yield* store.claim(retried, "demo")
-        yield* store.settle(retried, 1, { _tag: "Failed", failure, retryAt: 99 }, "")
+        yield* store.settle(retried, 1, { _tag: "Failed", failure, retryAt: 99 })
         yield* TestClock.setTime(100)
         expect(yield* store.claim(late, "demo")).toBe(null)
         const { expired, ready } = yield* store.advance({ retentionMillis: day })
@@ -488,17 +540,17 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         yield* ends("succeeded", {}, (id) =>
           Effect.gen(function* () {
             yield* finish(id)
-            yield* Effect.flip(store.settle(id, 1, succeeded, ""))
+            yield* Effect.flip(store.settle(id, 1, succeeded))
             yield* store.cancel(id)
           }),
         )
         yield* ends("failed", { maxAttempts: 2 }, (id) =>
           Effect.gen(function* () {
             yield* store.claim(id, "demo")
-            yield* store.settle(id, 1, { _tag: "Failed", failure, retryAt: 0 }, "")
+            yield* store.settle(id, 1, { _tag: "Failed", failure, retryAt: 0 })
             yield* store.advance({ retentionMillis: day })
             yield* store.claim(id, "demo")
-            yield* store.settle(id, 2, { _tag: "Orphaned", retryAt: 0 }, "")
+            yield* store.settle(id, 2, { _tag: "Orphaned", retryAt: 0 })
           }),
         )
         yield* ends("cancelled", {}, (id) => Effect.zipRight(store.cancel(id), store.cancel(id)))
@@ -506,7 +558,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
           Effect.gen(function* () {
             yield* store.claim(id, "demo")
             yield* store.cancel(id)
-            yield* store.settle(id, 1, { _tag: "Interrupted" }, "")
+            yield* store.settle(id, 1, { _tag: "Interrupted" })
           }),
         )
         yield* ends("failed", { deadlineMillis: 100 }, () =>
@@ -544,7 +596,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         yield* store.remove(id)
         const claimed = yield* store.claim(delivery, "webhook")
         expect(JSON.parse(claimed?.input.prompt ?? "")).toMatchObject({ data: { id } })
-        expect(yield* store.settle(delivery, 1, succeeded, "")).toMatchObject({ status: "succeeded" })
+        expect(yield* store.settle(delivery, 1, succeeded)).toMatchObject({ status: "succeeded" })
         expect(yield* store.queued("webhooks", 9)).toEqual([])
         yield* store.remove(delivery)
         expect((yield* store.counts).size).toBe(0)
@@ -652,7 +704,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         yield* store.cancel(ids[2])
         expect(yield* store.counts).toEqual(yield* recount(["ada", "bob"]))
         expect((yield* store.running).map(({ id }) => id)).toEqual([ids[1]])
-        yield* store.settle(ids[1], 1, { _tag: "Failed", failure, retryAt: 5 }, "")
+        yield* store.settle(ids[1], 1, { _tag: "Failed", failure, retryAt: 5 })
         expect(yield* store.running).toEqual([])
         expect(yield* store.counts).toEqual(yield* recount(["ada", "bob"]))
       }),
@@ -673,7 +725,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         yield* store.claim(id, "demo")
         yield* Fiber.join(waiting)
         expect(yield* Fiber.poll(later)).toMatchObject({ _tag: "None" })
-        yield* store.settle(id, 1, succeeded, "")
+        yield* store.settle(id, 1, succeeded)
         yield* Fiber.join(later)
         const removed = yield* Effect.fork(store.awaitEvent(id, 99))
         yield* Effect.yieldNow()
@@ -703,8 +755,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
             { concurrency: "unbounded" },
           ),
         )
-        yield* Effect.forEach(Arr.range(1, 100), (n) => store.append(id, 1, `${n}`))
-        const { events } = yield* store.settle(id, 1, succeeded, "end")
+        yield* Effect.forEach(Arr.range(1, 100), (n) => store.append(id, 1, piece(".", n - 1)))
+        const { events } = yield* store.settle(id, 1, succeeded, piece("end", 100))
         for (const seen of yield* Fiber.join(followers)) expect(seen).toEqual(Arr.range(1, events))
       }),
     )

@@ -3,7 +3,7 @@ import { Effect, Random } from "effect"
 import { makeId } from "../../src/Job.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
 import { Store } from "../../src/Store.js"
-import { failure, roomy, submission, succeeded } from "./submission.js"
+import { failure, piece, roomy, submission, succeeded } from "./submission.js"
 
 const say = (...words: ReadonlyArray<string | number>) =>
   Effect.sync(() => process.stdout.write(`${words.join(" ")}\n`))
@@ -18,11 +18,12 @@ const life = Effect.gen(function* () {
   yield* say("saved", job.id, 1)
   if (n % 4 === 0 || (yield* store.claim(job.id, "demo")) === null) return
   yield* say("saved", job.id, 2)
-  yield* store.append(job.id, 1, "text ".repeat(n % 20) || "text")
+  const text = "text ".repeat(n % 20) || "text"
+  yield* store.append(job.id, 1, piece(text))
   yield* say("saved", job.id, 3)
   if (n % 4 === 1) return
   const outcome = n % 4 === 2 ? succeeded : ({ _tag: "Failed", failure, retryAt: n } as const)
-  const { events } = yield* store.settle(job.id, 1, outcome, "end")
+  const { events } = yield* store.settle(job.id, 1, outcome, piece("end", text.length))
   yield* say("saved", job.id, events)
 })
 
