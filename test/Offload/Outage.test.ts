@@ -161,7 +161,7 @@ describe("while the store is out of reach", () => {
               onText("two, ")
               yield* holds(() => failures.append < 0)
               onText("three")
-            }),
+            }).pipe(Effect.orDie),
           {},
           unclear,
         ),
