@@ -49,7 +49,10 @@ const make = Effect.gen(function* () {
     return yield* new StoreError({ operation: "open", reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
   }
   const client = yield* Redis.open(() => address.make({ commandTimeout: Redis.commandMillis })).pipe(
-    Effect.mapError(({ cause, detail }) => new StoreError({ operation: "open", reason: "unavailable", detail, cause })),
+    Effect.catchTag(
+      "RedisError",
+      ({ cause, detail }) => new StoreError({ operation: "open", reason: "unavailable", detail, cause }),
+    ),
   )
   const shared = Shared.make(client, config.redisPrefix)
   const told = yield* Queue.sliding<Error>(1)

@@ -28,7 +28,11 @@ export interface Shared {
 }
 
 const failing = <A>(operation: string, effect: Effect.Effect<A, RedisError>): Effect.Effect<A, StoreError> =>
-  Effect.mapError(effect, ({ cause, detail }) => new StoreError({ operation, reason: "unavailable", detail, cause }))
+  Effect.catchTag(
+    effect,
+    "RedisError",
+    ({ cause, detail }) => new StoreError({ operation, reason: "unavailable", detail, cause }),
+  )
 
 const number = (text: string | undefined): number | null => {
   const value = text === undefined || text === "" ? Number.NaN : Number(text)

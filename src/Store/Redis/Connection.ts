@@ -5,7 +5,7 @@ import { KvError } from "../Kv.js"
 import type { Script } from "./Scripts.js"
 
 const failing = <A, R>(effect: Effect.Effect<A, Redis.RedisError, R>): Effect.Effect<A, KvError, R> =>
-  Effect.mapError(effect, ({ cause, detail }) => new KvError({ reason: "unavailable", detail, cause }))
+  Effect.catchTag(effect, "RedisError", ({ cause, detail }) => new KvError({ reason: "unavailable", detail, cause }))
 
 /** Runs commands. */
 export const command = <A>(run: () => Promise<A>): Effect.Effect<A, KvError> => failing(Redis.command(run))
