@@ -314,7 +314,7 @@ describe("lmdb: a full disk", () => {
       Effect.sync(() => {
         if (process.getuid?.() !== 0) return "only root can mount a small file system"
         try {
-          execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", path], { stdio: "pipe" })
+          execFileSync("mount", ["-t", "tmpfs", "-o", "size=12m", "tmpfs", path], { stdio: "pipe" })
           return null
         } catch (error) {
           return `no small file system can be mounted: ${String(error)}`
@@ -329,11 +329,11 @@ describe("lmdb: a full disk", () => {
       const reason = yield* mount(path)
       if (reason !== null) return context.skip(reason)
       const ballast = join(path, "ballast")
-      writeFileSync(ballast, Buffer.alloc(1_000_000))
+      writeFileSync(ballast, Buffer.alloc(5_000_000))
       yield* within(path)(
         Effect.gen(function* () {
           const store = yield* Store
-          const large = () => store.create(submission({ input: { prompt: "x".repeat(50_000) } }), roomy)
+          const large = () => store.create(submission({ input: { prompt: "x".repeat(250_000) } }), roomy)
           const results = yield* Effect.forEach(Arr.range(1, 40), () => Effect.either(large()))
           const failed = results.flatMap((result) => (result._tag === "Left" ? [result.left] : []))
           expect(failed.length).toBeGreaterThan(0)

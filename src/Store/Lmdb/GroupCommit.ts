@@ -4,6 +4,7 @@
  */
 import { Either } from "effect"
 import { KvError, type Op } from "../Kv.js"
+import { roomOf, sizeOf } from "./Room.js"
 import { type Condition, writeIf } from "./Write.js"
 
 export interface GroupCommit {
@@ -28,9 +29,11 @@ export const make = (condition: Condition, path: string, write: (op: Op) => void
   const failed = (detail: string) => new KvError({ reason: "unavailable", detail })
 
   const flush = () => {
-    const group = waiting.slice(0, maxGroup)
+    const next = waiting.slice(0, maxGroup)
     waiting = waiting.slice(maxGroup)
     if (waiting.length > 0) setImmediate(flush)
+    if (next.length === 0) return
+    const group = fitting(next)
     if (group.length === 0) return
     writeIf(
       condition,
@@ -39,6 +42,20 @@ export const make = (condition: Condition, path: string, write: (op: Op) => void
       },
       tell(group.map(({ done }) => done)),
     )
+  }
+
+  /** Those that the disk has room for; the others are refused. */
+  const fitting = (all: ReadonlyArray<Waiting>): ReadonlyArray<Waiting> => {
+    let room = roomOf(path)
+    return all.filter(({ done, ops }) => {
+      const size = sizeOf(ops)
+      if (size <= room) {
+        room -= size
+        return true
+      }
+      done(failed(`the disk of the folder '${path}' is full`))
+      return false
+    })
   }
 
   /** Not a closure in `flush`, which would keep the operations for as long as the disk takes. */
