@@ -184,9 +184,12 @@ export const refusedMembers = (error: ParseResult.ParseError): NonNullable<Exten
     .filter((issue) => !issues.some((other) => isInside(issue.path, other.path)))
     .map(({ message, path }) => ({
       pointer: path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join(""),
-      detail: message.slice(0, 200),
+      detail: message.replace(actual, "").slice(0, 200),
     }))
 }
+
+/** What the value was, unless that is a number or the like: a text may be a prompt, which no answer repeats. */
+const actual = /, actual (?!(?:[\d.e+-]+|true|false|null|undefined)$).*$/s
 
 const isInside = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
   other.length > path.length && path.every((part, index) => other[index] === part)

@@ -291,12 +291,14 @@ describe("whatever is wrong", () => {
   )
 
   it("names each member that is wrong", async () => {
-    const { body } = await service.call("POST", "/jobs", { prompt: 1, extra: true, metadata: { a: 1 } })
+    const { body } = await service.call("POST", "/jobs", { prompt: 1, extra: true, metadata: { a: 1, b: ["secret"] } })
     expect(body.errors.map(({ pointer }: { pointer: string }) => pointer).sort()).toEqual([
       "/extra",
       "/metadata/a",
+      "/metadata/b",
       "/prompt",
     ])
+    expect(JSON.stringify(body)).not.toContain("secret")
   })
 
   it("says which methods a path takes", async () => {
