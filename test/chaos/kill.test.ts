@@ -27,8 +27,7 @@ it.each(["auto", "group"])(
       OFFLOAD_CONTAINMENT: containment,
     }).start()
     const ledger = new Ledger(service)
-    let isOver = false
-    const clients = [1, 2].map(() => client(ledger, chance, () => isOver))
+    const stopLoad = load(ledger, chance)
     for (let round = 0; round < scale(4, 100); round++) {
       await sleep(chance.between(0, 800))
       await service.kill()
@@ -43,8 +42,7 @@ it.each(["auto", "group"])(
       }
       await service.start()
     }
-    isOver = true
-    await Promise.all(clients)
+    await stopLoad()
     expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
     // And all of it is so after another start.
     await service.kill()

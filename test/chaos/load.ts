@@ -10,10 +10,11 @@ export const load = (ledger: Ledger, chance: Chance, more: Record<string, unknow
       const known = [...ledger.accepted.keys()]
       const some = known[chance.whole(0, known.length)]
       const work = { text: `answer ${n}`, millis: chance.whole(0, 150), chunks: chance.one([1, 3]) }
-      if (some === undefined || chance.is(0.3)) await ledger.submit(work, more)
-      else if (chance.is(0.3)) await ledger.submitSurely(work, more)
-      else if (chance.is(0.15)) await ledger.cancel(some)
-      else await ledger.get(some)
+      const deed = some === undefined ? 0 : chance.between(0, 1)
+      if (deed < 0.3) await ledger.submit(work, more)
+      else if (deed < 0.5) await ledger.submitSurely(work, more)
+      else if (deed < 0.6) await ledger.cancel(some ?? "")
+      else await ledger.get(some ?? "")
       await sleep(chance.between(30, 150))
     }
   }

@@ -1,12 +1,12 @@
 // The command line of the chaos tests: node stand-in.mjs <log>. It does what its prompt says, a JSON object:
-// { text, chunks, millis, exit, stderr, env, tree }, and writes its own life to the log, one line each:
+// { text, chunks, millis, until, exit, stderr, env, tree }, and writes its own life to the log, one line each:
 //   start <job>.<attempt> <who> <pid> <nanoseconds>    it lives
 //   beat  …                                            it still lives, each 20 ms
 //   end   …                                            it is about to end
 // A line is appended by one write, and its time is the machine's monotonic clock, which no step of the wall clock
 // moves. So a process lived at least from its first line to its last, however it was ended.
 import { spawn } from "node:child_process"
-import { openSync, writeSync } from "node:fs"
+import { existsSync, openSync, writeSync } from "node:fs"
 import { setTimeout } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 
@@ -35,7 +35,19 @@ if (who !== "main") {
 
 let prompt = ""
 for await (const chunk of process.stdin) prompt += chunk
-const { chunks = 1, env, exit = 0, millis = 0, stderr = "", text = "", tree = "" } = JSON.parse(prompt)
+const {
+  chunks = 1,
+  env,
+  exit = 0,
+  millis = 0,
+  stderr = "",
+  text = "",
+  tree = "",
+  until,
+} = JSON.parse(
+  // A system prompt comes first.
+  prompt.slice(prompt.indexOf("{")),
+)
 
 if (tree.includes("stubborn")) ignoreSignals()
 if (tree.includes("child")) more("child", false)
@@ -45,6 +57,7 @@ for (let chunk = 0; chunk < chunks; chunk++) {
   process.stdout.write(chunks === 1 ? text : `${chunk} ${text}\n`)
   await setTimeout(millis / chunks)
 }
+while (until !== undefined && !existsSync(until)) await setTimeout(10)
 if (env !== undefined) process.stdout.write(process.env[env] ?? "none")
 if (stderr !== "") process.stderr.write(stderr)
 process.exitCode = exit

@@ -1,0 +1,66 @@
+/**
+ * The wall clock is set, forwards and backwards, in the middle of everything: nothing is lost, begun twice or ended
+ * twice.
+ */
+import { existsSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { afterEach, expect, it } from "vitest"
+import { Service } from "../e2e/Service.js"
+import { makeChance, scale, sleep } from "./Chance.js"
+import { Ledger } from "./Ledger.js"
+import { Lives } from "./Lives.js"
+import { load } from "./load.js"
+
+/** Where Debian's package `faketime` has it, by architecture. */
+const library = ["x86_64", "aarch64"]
+  .map((machine) => `/usr/lib/${machine}-linux-gnu/faketime/libfaketimeMT.so.1`)
+  .find((file) => existsSync(file))
+if (library === undefined) console.info("skipped: no libfaketime on this machine, so that its clock cannot be set")
+
+let service: Service
+let lives: Lives
+afterEach(async () => {
+  await service.dispose()
+  lives.dispose()
+})
+
+it.skipIf(library === undefined)(
+  "the clock is set again and again",
+  async () => {
+    const chance = makeChance()
+    lives = new Lives()
+    service = new Service({
+      OFFLOAD_LLM: "command",
+      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      LD_PRELOAD: library ?? "",
+      FAKETIME_NO_CACHE: "1",
+      FAKETIME_DONT_FAKE_MONOTONIC: "1",
+      DONT_FAKE_MONOTONIC: "1",
+    })
+    const file = join(service.data, "clock")
+    const set = (seconds: number) => writeFileSync(file, `${seconds >= 0 ? "+" : ""}${seconds}\n`)
+    set(0)
+    await service.start({ FAKETIME_TIMESTAMP_FILE: file })
+    const ledger = new Ledger(service)
+    const failing = { text: "x", exit: 1 }
+    const stopLoad = load(ledger, chance)
+    for (let round = 0; round < scale(5, 60); round++) {
+      // One that is in its backoff when the clock is set.
+      await ledger.submit(failing, { maxAttempts: 3 })
+      await sleep(chance.between(0, 800))
+      set(chance.one([-86_400, -3600, -5, 0, 5, 3600, 86_400]))
+      if (chance.is(0.2)) {
+        await service.kill()
+        await service.start({ FAKETIME_TIMESTAMP_FILE: file })
+      }
+    }
+    await stopLoad()
+    // A backoff ends when the clock says so, whatever it said before.
+    set(172_800)
+    expect(await ledger.problems(() => lives.read(), 2, scale(120, 900))).toEqual([])
+    // It was really set.
+    const hours = (await ledger.list()).map(({ createdAt }) => Math.floor(Date.parse(createdAt) / 3_600_000))
+    expect(new Set(hours).size).toBeGreaterThan(2)
+  },
+  scale(240_000, 1_200_000),
+)
