@@ -20,8 +20,8 @@ if (library === undefined) console.info("skipped: no libfaketime on this machine
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 it.skipIf(library === undefined)(
@@ -44,7 +44,7 @@ it.skipIf(library === undefined)(
     const ledger = new Ledger(service)
     const failing = { text: "x", exit: 1 }
     const stopLoad = load(ledger, chance)
-    for (let round = 0; round < scale(5, 60); round++) {
+    for (let round = 0; round < scale(4, 60); round++) {
       // One that is in its backoff when the clock is set.
       await ledger.submit(failing, { maxAttempts: 3 })
       await sleep(chance.between(0, 800))

@@ -19,8 +19,8 @@ let disk = ""
 afterEach(async () => {
   await service.kill()
   if (disk !== "") run("umount", "--lazy", disk)
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 it.each(["goes on", "is killed"])(

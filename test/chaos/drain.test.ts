@@ -12,8 +12,8 @@ import { load } from "./load.js"
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 /** A caller who asks again and again whether the service is ready; tells what it was told, each change once. */
@@ -70,7 +70,7 @@ it(
     }).start()
     const ledger = new Ledger(service)
     const stopLoad = load(ledger, chance, { maxAttempts: 1 })
-    for (let n = 0; n < scale(4, 50); n++) await round(ledger, chance)
+    for (let n = 0; n < scale(3, 50); n++) await round(ledger, chance)
     await stopLoad()
     expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
     const jobs = await ledger.list()

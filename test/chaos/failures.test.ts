@@ -12,8 +12,8 @@ import { Lives } from "./Lives.js"
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 const start = async (env: Record<string, string> = {}) => {

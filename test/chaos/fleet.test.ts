@@ -34,7 +34,7 @@ describe.skipIf(!hasRedis)("three processes on Redis", () => {
   })
   afterEach(async () => {
     await fleet.dispose()
-    lives.dispose()
+    lives?.dispose()
   })
 
   const isReady = () =>

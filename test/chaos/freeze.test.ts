@@ -9,8 +9,8 @@ import { load } from "./load.js"
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 it(
@@ -25,7 +25,7 @@ it(
     }).start()
     const ledger = new Ledger(service)
     const stopLoad = load(ledger, chance)
-    for (let round = 0; round < scale(5, 60); round++) {
+    for (let round = 0; round < scale(3, 60); round++) {
       await sleep(chance.between(0, 800))
       service.signal("SIGSTOP")
       await sleep(chance.one([chance.between(0, 200), chance.between(500, 3000)]))

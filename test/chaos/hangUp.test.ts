@@ -17,8 +17,8 @@ const service = new Service({
 })
 beforeAll(() => service.start())
 afterAll(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 const request = (tag: string, headers = ""): Buffer => {

@@ -12,8 +12,8 @@ import { load } from "./load.js"
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 it.each(["auto", "group"])(
@@ -28,7 +28,7 @@ it.each(["auto", "group"])(
     }).start()
     const ledger = new Ledger(service)
     const stopLoad = load(ledger, chance)
-    for (let round = 0; round < scale(4, 100); round++) {
+    for (let round = 0; round < scale(3, 100); round++) {
       await sleep(chance.between(0, 800))
       await service.kill()
       if (chance.is(0.3)) {

@@ -34,9 +34,9 @@ describe.skipIf(!hasRedis)("one service on Redis", () => {
     }).start()
   })
   afterEach(async () => {
-    await service.dispose()
+    await service?.dispose()
     proxy.stop()
-    lives.dispose()
+    lives?.dispose()
   })
 
   const isReady = () =>

@@ -11,8 +11,8 @@ import { Lives } from "./Lives.js"
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 interface Message {

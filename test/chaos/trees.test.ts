@@ -14,8 +14,8 @@ const graceMillis = 1000
 let service: Service
 let lives: Lives
 afterEach(async () => {
-  await service.dispose()
-  lives.dispose()
+  await service?.dispose()
+  lives?.dispose()
 })
 
 const start = async (containment: string, permits = 4) => {

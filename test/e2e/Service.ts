@@ -36,6 +36,11 @@ export class Service {
     return this.#url
   }
 
+  /** The process id of its newest run. */
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
   /** Everything that all its runs have logged. */
   get log(): string {
     return this.#log
