@@ -95,14 +95,25 @@ const failed = (cause: unknown): RedisError =>
 export const command = <A>(run: () => Promise<A>): Effect.Effect<A, RedisError> =>
   Effect.tryPromise({ try: run, catch: failed })
 
-/** Opens a connection, and closes it with the scope. Fails where Redis cannot be reached now. */
+/** Opens a connection, and closes it with the scope. Fails where Redis cannot be reached now, and says why. */
 export const open = (make: () => Client): Effect.Effect<Client, RedisError, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const client = make()
-      // A lost connection is told by the commands that fail of it.
-      client.on("error", () => {})
-      return client
-    }),
-    (client) => Effect.sync(() => client.disconnect()),
-  ).pipe(Effect.tap((client) => command(() => client.connect())))
+  Effect.gen(function* () {
+    let reason: Error | null = null
+    const client = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const client = make()
+        // A connection that is lost later is told by the commands that fail of it.
+        client.on("error", (error: Error) => {
+          reason = error
+        })
+        return client
+      }),
+      (client) => Effect.sync(() => client.disconnect()),
+    )
+    // What `connect` itself fails with says no more than that the connection is closed.
+    yield* Effect.mapError(
+      command(() => client.connect()),
+      (error) => (reason === null ? error : failed(reason)),
+    )
+    return client
+  })

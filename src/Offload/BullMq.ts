@@ -35,6 +35,8 @@ interface Busy {
   /** What was last known to all. */
   known: Shared.Known
   turns: ReadonlyMap<string, number>
+  /** BullMQ had no room for another id when it was last looked at: whoever makes room says so. */
+  full: boolean
 }
 
 const make = Effect.gen(function* () {
@@ -81,7 +83,8 @@ const make = Effect.gen(function* () {
       // Before anything is brought that could pass it.
       if (ceiling !== busy.known.permits) yield* engine.setCeiling(busy.known.permits)
       let room = windows * busy.known.permits - present.length
-      if (room <= 0) return
+      busy.full = room <= 0
+      if (busy.full) return
       busy.turns = yield* shared.turns(lane.name)
       const max = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
       const callers = max === Number.POSITIVE_INFINITY ? [] : [...(yield* callersOf(present))]
@@ -182,7 +185,7 @@ const make = Effect.gen(function* () {
               take(() => busy),
               () => asked.unsafeOffer(undefined),
             )
-      const busy: Busy = { lane, engine, work, asked, known, turns: new Map() }
+      const busy: Busy = { lane, engine, work, asked, known, turns: new Map(), full: false }
       return busy
     })
 
@@ -226,6 +229,9 @@ const make = Effect.gen(function* () {
     ),
   )
   const feed = (resource: string) => Effect.sync(() => all.get(resource)?.asked.unsafeOffer(undefined))
+  /** For a job that has come: a thousand of them look once. */
+  const feedUnlessFull = (resource: string) =>
+    Effect.suspend(() => (all.get(resource)?.full ? Effect.void : feed(resource)))
 
   yield* lanes.run({
     feed,
@@ -240,7 +246,7 @@ const make = Effect.gen(function* () {
   })
 
   return Dispatcher.of({
-    feed,
+    feed: feedUnlessFull,
     drain: lanes.drain,
     interrupt: lanes.interrupt,
     isDraining: lanes.isDraining,
@@ -256,6 +262,7 @@ const make = Effect.gen(function* () {
         yield* shared.write(resource, change)
         yield* busy.engine.setCeiling(to.permits ?? busy.known.permits)
         busy.known = { ...busy.known, ...change }
+        busy.full = false
         busy.work?.setPermits(busy.known.permits)
         yield* permits.learn(resource, busy.known)
       }),

@@ -386,7 +386,6 @@ describe("OFFLOAD_LLM", () => {
       )
       expect({ ...answer.result }).toMatchObject({ _tag: "LlmOutputTooLarge", limitBytes: 1024 })
       expect(answer.text).toBe("")
-      expect(answer.millis).toBeLessThan(5000)
     }
   })
 })

@@ -341,7 +341,11 @@ describe("whatever is wrong", () => {
     const refused = answers.filter(({ status }) => status === 429)
     const accepted = answers.filter(({ status }) => status === 202)
     expect(refused.length).toBeGreaterThan(0)
-    expect(refused.length + accepted.length).toBe(100)
+    // On a disk that is too busy for it some are 503, and nothing of them is kept.
+    const others = answers.filter(({ status }) => status !== 429 && status !== 202)
+    expect(new Set(others.map(({ body }) => body.type))).toEqual(
+      new Set(others.length === 0 ? [] : ["/problems/store-unavailable"]),
+    )
     expect(refused[0]?.body.type).toBe("/problems/queue-full")
     expect(Number(refused[0]?.headers.get("retry-after"))).toBeGreaterThan(0)
     for (const { body } of accepted) expect((await service.ended(body.id, 150)).status).toBe("succeeded")
