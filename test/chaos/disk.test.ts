@@ -36,7 +36,7 @@ const fill = async (then: string) => {
   service = new Service({ OFFLOAD_LLM: "command", OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command) })
   disk = join(service.data, "disk")
   mkdirSync(disk)
-  const mounted = run("mount", "-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs", disk)
+  const mounted = run("mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", disk)
   if (mounted.status !== 0) {
     disk = ""
     console.info(`skipped: no small disk can be mounted here (${mounted.stderr.trim() || mounted.error})`)
@@ -70,5 +70,5 @@ const fill = async (then: string) => {
   await waitUntil(async () => (await service.call("GET", "/health/ready")).status === 200)
   await ledger.submit({ text: "new" })
   expect(await ledger.problems(() => lives.read())).toEqual([])
-  expect(ledger.accepted.size).toBeGreaterThan(4)
+  expect(ledger.accepted.size).toBeGreaterThan(2)
 }

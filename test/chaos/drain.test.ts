@@ -70,7 +70,7 @@ it(
     }).start()
     const ledger = new Ledger(service)
     const stopLoad = load(ledger, chance, { maxAttempts: 1 })
-    for (let n = 0; n < scale(3, 50); n++) await round(ledger, chance)
+    for (let n = 0; n < scale(2, 50); n++) await round(ledger, chance)
     await stopLoad()
     expect(await ledger.problems(() => lives.read(), 2, scale(150, 900))).toEqual([])
     const jobs = await ledger.list()

@@ -1,13 +1,14 @@
 /**
  * Promise 10: the event loop of the service stays quick while thousands of jobs wait, bodies are large, a job floods, and
  * all readers go away at once. What it says of itself is set beside what an idle process on this machine sees: on a busy
- * machine nobody's loop is quick.
+ * machine nobody's loop is quick. The short form, which runs beside other tests, looks for a loop that is blocked, for
+ * seconds, as each of these could do; the long form has the machine for itself, and looks for the 50 ms.
  */
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { afterEach, expect, it } from "vitest"
 import { Service, waitUntil } from "../e2e/Service.js"
-import { scale } from "./Chance.js"
+import { isLong, scale } from "./Chance.js"
 import { Lives } from "./Lives.js"
 
 let service: Service
@@ -58,7 +59,7 @@ it(
         await deed()
         const [mine, theirs] = await Promise.all([delay(), idle.read()])
         tries.push(`${mine.toFixed(1)} beside ${theirs.toFixed(1)} ms`)
-        if (mine < 50 + 3 * Math.max(0, theirs)) {
+        if (mine < (isLong ? 50 + 3 * Math.max(0, theirs) : 1000)) {
           console.info(`${what}: ${tries.at(-1)}`)
           return
         }

@@ -28,7 +28,7 @@ it.each(["auto", "group"])(
     }).start()
     const ledger = new Ledger(service)
     const stopLoad = load(ledger, chance)
-    for (let round = 0; round < scale(3, 100); round++) {
+    for (let round = 0; round < scale(containment === "auto" ? 3 : 1, 100); round++) {
       await sleep(chance.between(0, 800))
       await service.kill()
       if (chance.is(0.3)) {

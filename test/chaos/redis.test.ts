@@ -100,7 +100,7 @@ describe.skipIf(!hasRedis)("one service on Redis", () => {
       const chance = makeChance()
       const ledger = new Ledger(service, true)
       const stopLoad = load(ledger, chance)
-      for (let round = 0; round < scale(2, 30); round++) {
+      for (let round = 0; round < scale(1, 30); round++) {
         await sleep(chance.between(0, 800))
         await redis.kill()
         if (chance.is(0.5)) await sleep(chance.between(0, 1500))

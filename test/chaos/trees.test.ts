@@ -6,7 +6,7 @@
 import { afterEach, expect, it } from "vitest"
 import { type Json, Service, waitUntil } from "../e2e/Service.js"
 import { fastest } from "../fastest.js"
-import { sleep } from "./Chance.js"
+import { scale, sleep } from "./Chance.js"
 import { Lives, monotonic, most } from "./Lives.js"
 
 const graceMillis = 1000
@@ -101,7 +101,7 @@ it.each([
 it("an orphan in a session of its own is ended before another attempt begins", async () => {
   await start("group", 1)
   const id = await grow("stubborn child daemon")
-  for (let attempt = 2; attempt < 4; attempt++) {
+  for (let attempt = 2; attempt <= scale(2, 10); attempt++) {
     await service.kill()
     await service.start()
     await isUp(id, "child daemon", attempt)
