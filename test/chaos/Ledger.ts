@@ -33,6 +33,11 @@ export class Ledger {
     readonly mayRepeat = false,
   ) {}
 
+  /** The accepted jobs of which no answer has told their end. */
+  get open(): ReadonlyArray<string> {
+    return [...this.accepted.keys()].filter((id) => !terminal.includes(this.#seen.get(id)?.status))
+  }
+
   /** Submits once; what becomes of it is noted. Answers the job's id, if the service did. */
   async submit(work: Work, more: Record<string, unknown> = {}, headers: Record<string, string> = {}, tag = this.tag()) {
     const body = { metadata: { tag }, maxAttempts: 100, ...more }
