@@ -18,8 +18,6 @@ await build({
   platform: "node",
   format: "esm",
   target: "node20",
-  // Names of classes stand in logs.
-  keepNames: true,
   external: ["lmdb", "ioredis", "@effect/opentelemetry"],
   // For the modules that are not ESM.
   banner: {
