@@ -20,6 +20,10 @@ const rooms = {
     imports: [],
     comment: "A connection, and how it fails. What stands in Redis is the affair of those who use it.",
   },
+  Log: {
+    imports: [],
+    comment: "How a line is written is no matter of what it says: main.ts alone chooses a logger.",
+  },
   Store: {
     imports: ["Job", "OffloadConfig", "Metrics", "Redis"],
     comment: "The store keeps jobs. It knows neither what runs them nor who asks, so that a backend can be swapped.",

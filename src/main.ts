@@ -5,6 +5,7 @@ import { Cause, Console, Effect, Layer, Logger, LogLevel, Redacted } from "effec
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import * as Subprocess from "./Llm/Subprocess.js"
+import * as Log from "./Log.js"
 import { Spool } from "./Offload/Spool.js"
 import { Worker } from "./Offload/Worker.js"
 import { Offload } from "./Offload.js"
@@ -53,7 +54,7 @@ const LoggerLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ log, logLevel }) => {
     const pretty = log === "pretty" || (log === "auto" && process.stdout.isTTY)
     return Layer.merge(
-      pretty ? Logger.pretty : Logger.json,
+      pretty ? Logger.pretty : Log.json,
       Logger.minimumLogLevel(
         { debug: LogLevel.Debug, info: LogLevel.Info, warning: LogLevel.Warning, error: LogLevel.Error }[logLevel],
       ),
