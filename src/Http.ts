@@ -4,13 +4,14 @@ import {
   type HttpApiEndpoint,
   type HttpApiGroup,
   HttpRouter,
-  HttpServer,
   type HttpServerError,
   HttpServerRequest,
   HttpServerResponse,
 } from "@effect/platform"
+import { NodeHttpServer, NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Effect, Layer, Option } from "effect"
 import { Api, isOpen } from "./Api.js"
+import * as Accept from "./Http/Accept.js"
 import { Admission } from "./Http/Admission.js"
 import { Caller, identify, nobody } from "./Http/Caller.js"
 import { corsFields, preflight } from "./Http/Cors.js"
@@ -136,6 +137,17 @@ const toProblem = (
   }
 }
 
+/** A call that cannot fail: in place of what it fails with there is the problem that this is to its caller. */
+const orProblem = <A, E extends Problem | ServiceError | HttpServerError.RouteNotFound, R>(
+  call: Effect.Effect<A, E, R>,
+): Effect.Effect<A | Problem, never, R> =>
+  Effect.catchAllCause(
+    call,
+    (cause): Effect.Effect<Problem> =>
+      // A client that has gone away is no failure, and gets no answer.
+      Cause.isInterruptedOnly(cause) ? Effect.interrupt : toProblem(cause),
+  )
+
 /** In the shape of the API that was called; the Host is looked at before that. */
 const respond = (problem: Problem) =>
   Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
@@ -145,7 +157,7 @@ const respond = (problem: Problem) =>
 const answer = Effect.gen(function* () {
   const request = yield* HttpServerRequest.HttpServerRequest
   const config = yield* OffloadConfig
-  if (!Server.isOwnHost(Server.hostsOf(request), config)) {
+  if (!Server.isOwnHost(Server.hostsOf(NodeHttpServerRequest.toIncomingMessage(request)), config)) {
     return yield* new Problem({ slug: "misdirected-request", detail: "The Host is none of the service's names." })
   }
   const asked = preflight(request, config.corsOrigins)
@@ -159,10 +171,8 @@ const answer = Effect.gen(function* () {
   const caller = isOpen(request.url) ? nobody : yield* identify
   return yield* Effect.provideService(OpenAi.speaks(request.url) ? OpenAi.router : router, Caller, caller)
 }).pipe(
-  Effect.catchAllCause((cause) =>
-    // A client that has gone away is no failure, and gets no answer.
-    Cause.isInterruptedOnly(cause) ? Effect.interrupt : Effect.flatMap(toProblem(cause), respond),
-  ),
+  orProblem,
+  Effect.flatMap((found) => (found instanceof Problem ? respond(found) : Effect.succeed(found))),
 )
 
 const app = Effect.gen(function* () {
@@ -179,7 +189,11 @@ export const layer = Layer.scopedDiscard(
     const offload = yield* Offload
     const streams = yield* EventStreams
     const connections = yield* Server.Connections
-    yield* HttpServer.serveEffect(app)
+    const handler = yield* NodeHttpServer.makeHandler(app)
+    const accepts = yield* Accept.make(orProblem)
+    yield* connections.serve((request, response) => {
+      if (!accepts(request, response)) handler(request, response)
+    })
     yield* Effect.addFinalizer(() =>
       offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.closeSoon)),
     )

@@ -227,9 +227,9 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         // The newest job is the last, or earlier where callers take turns. Counting those before it, as `place` does,
         // would make each submission dearer than the one before.
         const lastPlace = (job: Job) =>
-          Effect.map(Effect.all([countsOf(job.resource), Clock.currentTimeMillis]), ([{ queued, running }, now]) => {
+          Effect.map(countsOf(job.resource), ({ queued, running }) => {
             const ahead = Math.max(0, queued - 1)
-            return { ahead, expectedStartAt: expectedStartAt(job, ahead, running, now) }
+            return { ahead, expectedStartAt: expectedStartAt(job, ahead, running, job.createdAt) }
           })
 
         const countsOf = (resource: string) =>
@@ -249,72 +249,71 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         const deliveryOf = (id: JobId) => Effect.catchTag(store.get(id), "JobNotFound", () => Effect.succeed(null))
 
         /** What the job keeps of its webhook, if it has one that is taken. */
-        const webhookOf = (webhook: Submission["webhook"], now: number) =>
-          Effect.gen(function* () {
-            if (webhook === undefined) return null
-            if (config.webhookSecrets.length === 0) return yield* new WebhooksNotConfigured()
-            yield* webhooks.check(webhook.url)
-            return {
-              url: webhook.url,
-              delivery: makeId(now),
-              maxAttempts: config.webhookRetry.length + 1,
-              timeoutMillis: config.webhookTimeout,
-            }
+        const webhookOf = (
+          webhook: Submission["webhook"],
+          now: number,
+        ): Effect.Effect<Job["webhook"], WebhooksNotConfigured | WebhookRefused> => {
+          if (webhook === undefined) return Effect.succeed(null)
+          if (config.webhookSecrets.length === 0) return new WebhooksNotConfigured()
+          return Effect.as(webhooks.check(webhook.url), {
+            url: webhook.url,
+            delivery: makeId(now),
+            maxAttempts: config.webhookRetry.length + 1,
+            timeoutMillis: config.webhookTimeout,
           })
+        }
 
         const get = (id: JobId) => Effect.flatMap(store.getWithInput(id), ({ job, input }) => snapshot(job, input))
 
-        const submit = (submission: Submission) =>
-          Effect.gen(function* () {
-            const resource = yield* submission.resource === undefined
-              ? Effect.succeed(config.resources[0])
-              : find(submission.resource)
-            const now = yield* Clock.currentTimeMillis
-            const webhook = yield* webhookOf(submission.webhook, now)
-            const id = makeId(now)
-            const { created, job } = yield* store
-              .create(
-                {
-                  id,
-                  resource: resource.name,
-                  caller: submission.caller,
-                  input: submission.input,
-                  metadata: submission.metadata,
-                  maxAttempts: submission.maxAttempts ?? config.maxAttempts,
-                  timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
-                  maxCostUsd: submission.maxCostUsd ?? null,
-                  deadlineMillis: submission.deadlineMillis ?? null,
-                  webhook,
-                  idempotency: submission.idempotency ?? null,
-                },
-                { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller },
-              )
-              .pipe(
-                Effect.catchTag("QueueFull", (error) =>
-                  Effect.fail(new QueueFull({ ...error, ...placeSoon(resource.name) })),
-                ),
-              )
-            if (created) {
-              yield* logSubmitted(job)
-              yield* dispatcher.feed(job.resource)
-            }
-            return { job, created }
-          }).pipe(
-            Effect.uninterruptible,
-            Effect.flatMap(({ created, job }) =>
-              Effect.map(created ? saved(job, submission.input) : repeated(job, submission.input), (snapshot) => ({
-                snapshot,
-                created,
-              })),
-            ),
-          )
+        const limits = { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller }
+
+        const submit: Offload["Type"]["submit"] = (submission) => {
+          const { resource: name } = submission
+          const resource = name === undefined ? Effect.succeed(config.resources[0]) : find(name)
+          return Effect.uninterruptible(Effect.flatMap(resource, (resource) => save(submission, resource)))
+        }
+
+        const save = (submission: Submission, resource: Resource) =>
+          Effect.clockWith((clock) => {
+            const now = clock.unsafeCurrentTimeMillis()
+            return Effect.flatMap(webhookOf(submission.webhook, now), (webhook) =>
+              Effect.matchEffect(store.create(newJob(submission, resource, webhook, now), limits), {
+                onFailure: (error) =>
+                  Effect.fail(
+                    error._tag === "QueueFull" ? new QueueFull({ ...error, ...placeSoon(resource.name) }) : error,
+                  ),
+                onSuccess: ({ created, job }) =>
+                  Effect.map(created ? saved(job, submission.input) : repeated(job, submission.input), (snapshot) => ({
+                    snapshot,
+                    created,
+                  })),
+              }),
+            )
+          })
+
+        const newJob = (submission: Submission, resource: Resource, webhook: Job["webhook"], now: number) => ({
+          id: makeId(now),
+          resource: resource.name,
+          caller: submission.caller,
+          input: submission.input,
+          metadata: submission.metadata,
+          maxAttempts: submission.maxAttempts ?? config.maxAttempts,
+          timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
+          maxCostUsd: submission.maxCostUsd ?? null,
+          deadlineMillis: submission.deadlineMillis ?? null,
+          webhook,
+          idempotency: submission.idempotency ?? null,
+        })
 
         // The job is saved: a store that fails now must not turn the answer into a refusal.
         const saved = (job: Job, input: Input) =>
-          orAsSaved(
-            Effect.map(lastPlace(job), (queue) => ({ job, input, output: "", queue, delivery: null })),
-            job,
-            input,
+          Effect.zipRight(
+            Effect.zipRight(logSubmitted(job), dispatcher.feed(job.resource)),
+            orAsSaved(
+              Effect.map(lastPlace(job), (queue) => ({ job, input, output: "", queue, delivery: null })),
+              job,
+              input,
+            ),
           )
         const repeated = (job: Job, input: Input) => orAsSaved(get(job.id), job, input)
         const orAsSaved = (

@@ -4,7 +4,7 @@
  */
 import { Clock, Context, Effect, Layer } from "effect"
 import { OffloadConfig } from "../OffloadConfig.js"
-import { Caller } from "./Caller.js"
+import type { Caller } from "./Caller.js"
 import { Problem } from "./Problem.js"
 
 /** How long, in seconds, an empty bucket takes to fill. */
@@ -22,14 +22,14 @@ interface Bucket {
 export class Admission extends Context.Tag("effect-offload/Admission")<
   Admission,
   {
-    /** Takes a token of the current caller, or refuses the submission. */
-    readonly submit: Effect.Effect<RateLimitFields, Problem, Caller>
+    /** Takes a token of a caller, or refuses the submission. */
+    readonly submit: (caller: Caller["Type"]) => Effect.Effect<RateLimitFields, Problem>
   }
 >() {
   static readonly layer: Layer.Layer<Admission, never, OffloadConfig> = Layer.effect(
     Admission,
     Effect.map(OffloadConfig, ({ maxSubmissions }) => {
-      if (maxSubmissions === null) return { submit: Effect.succeed({}) }
+      if (maxSubmissions === null) return { submit: () => Effect.succeed({}) }
       const perSecond = maxSubmissions / 60
       const capacity = Math.max(1, Math.floor(perSecond * windowSeconds))
       /** One a caller: there are as many as keys were given out. */
@@ -40,20 +40,21 @@ export class Admission extends Context.Tag("effect-offload/Admission")<
         ratelimit: `"submissions";r=${Math.floor(tokens)};t=${Math.ceil((capacity - tokens) / perSecond)}`,
       })
 
-      const submit = Effect.flatMap(Effect.all([Caller, Clock.currentTimeMillis]), ([{ name }, now]) => {
-        const { at, tokens } = buckets.get(name) ?? { at: now, tokens: capacity }
-        const filled = Math.min(capacity, tokens + (Math.max(0, now - at) / 1000) * perSecond)
-        const isAllowed = filled >= 1
-        const bucket = { at: now, tokens: isAllowed ? filled - 1 : filled }
-        buckets.set(name, bucket)
-        return isAllowed
-          ? Effect.succeed(fields(bucket))
-          : new Problem({
-              slug: "too-many-submissions",
-              detail: `The caller may submit ${maxSubmissions} jobs in a minute. Nothing was saved.`,
-              headers: { ...fields(bucket), "retry-after": String(Math.ceil((1 - filled) / perSecond)) },
-            })
-      })
+      const submit = ({ name }: Caller["Type"]) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          const { at, tokens } = buckets.get(name) ?? { at: now, tokens: capacity }
+          const filled = Math.min(capacity, tokens + (Math.max(0, now - at) / 1000) * perSecond)
+          const isAllowed = filled >= 1
+          const bucket = { at: now, tokens: isAllowed ? filled - 1 : filled }
+          buckets.set(name, bucket)
+          return isAllowed
+            ? Effect.succeed(fields(bucket))
+            : new Problem({
+                slug: "too-many-submissions",
+                detail: `The caller may submit ${maxSubmissions} jobs in a minute. Nothing was saved.`,
+                headers: { ...fields(bucket), "retry-after": String(Math.ceil((1 - filled) / perSecond)) },
+              })
+        })
       return { submit }
     }),
   )

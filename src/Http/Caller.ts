@@ -4,7 +4,7 @@
  */
 import { timingSafeEqual } from "node:crypto"
 import { HttpRouter, HttpServerRequest } from "@effect/platform"
-import { Context, Effect, Schema } from "effect"
+import { Context, Effect, Either, Schema } from "effect"
 import { type Job, JobId } from "../Job.js"
 import { JobNotFound, Offload, type StoreError } from "../Offload.js"
 import { digestOf, type KnownCaller, OffloadConfig } from "../OffloadConfig.js"
@@ -32,21 +32,30 @@ const holderOf = (callers: ReadonlyArray<KnownCaller>, key: string): KnownCaller
   return callers.filter(({ digests }) => digests.filter((known) => timingSafeEqual(known, digest)).length > 0)[0]
 }
 
-/** The caller whose key the request bears. */
+/** The caller whose key a request bears. */
+export const callerOf = (
+  authorization: string | undefined,
+  callers: ReadonlyArray<KnownCaller>,
+): Either.Either<Caller["Type"], Problem> => {
+  if (callers.length === 0) return Either.right(anonymous)
+  const key = /^bearer +([\x21-\x7e]+)$/i.exec(authorization ?? "")?.[1]
+  const caller = key === undefined ? undefined : holderOf(callers, key)
+  return Either.fromNullable(
+    caller,
+    () =>
+      new Problem({
+        slug: "unauthorized",
+        detail: key === undefined ? "The request bears no key." : "The key is not known.",
+        headers: { "www-authenticate": key === undefined ? "Bearer" : 'Bearer error="invalid_token"' },
+      }),
+  )
+}
+
+/** The caller whose key the current request bears. */
 export const identify: Effect.Effect<Caller["Type"], Problem, HttpServerRequest.HttpServerRequest | OffloadConfig> =
-  Effect.gen(function* () {
-    const { callers } = yield* OffloadConfig
-    if (callers.length === 0) return anonymous
-    const { headers } = yield* HttpServerRequest.HttpServerRequest
-    const key = /^bearer +([\x21-\x7e]+)$/i.exec(headers.authorization ?? "")?.[1]
-    const caller = key === undefined ? undefined : holderOf(callers, key)
-    if (caller !== undefined) return caller
-    return yield* new Problem({
-      slug: "unauthorized",
-      detail: key === undefined ? "The request bears no key." : "The key is not known.",
-      headers: { "www-authenticate": key === undefined ? "Bearer" : 'Bearer error="invalid_token"' },
-    })
-  })
+  Effect.flatMap(Effect.all([HttpServerRequest.HttpServerRequest, OffloadConfig]), ([{ headers }, { callers }]) =>
+    callerOf(headers.authorization, callers),
+  )
 
 /** Refuses a caller that is no admin. */
 export const requireAdmin: Effect.Effect<void, Problem, Caller> = Effect.flatMap(Caller, ({ isAdmin }) =>

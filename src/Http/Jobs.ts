@@ -4,8 +4,9 @@ import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Schema } from "effect"
 import { ListQuery, SubmitHeaders, SubmitJob } from "../Api.js"
 import { isTerminal } from "../Job.js"
-import { Offload, type Snapshot } from "../Offload.js"
+import { Offload, type Snapshot, type Submission } from "../Offload.js"
 import { Admission, type RateLimitFields } from "./Admission.js"
+import { type Answer, jsonAnswer, respond } from "./Answer.js"
 import { jsonBody } from "./Body.js"
 import { Caller, ownJob } from "./Caller.js"
 import { waitSeconds } from "./Prefer.js"
@@ -14,32 +15,32 @@ import * as Representation from "./Representation.js"
 
 const readSubmission = jsonBody(SubmitJob)
 
+/** What a body asks for, in a caller's name and under an idempotency key. */
+export const toSubmission = (body: SubmitJob, caller: string, idempotencyKey: string | undefined): Submission => ({
+  caller,
+  resource: body.resource,
+  input: {
+    prompt: body.prompt,
+    ...(body.model === undefined ? {} : { model: body.model }),
+    ...(body.system === undefined ? {} : { system: body.system }),
+  },
+  metadata: body.metadata,
+  maxAttempts: body.maxAttempts,
+  timeoutMillis: millis(body.timeoutSeconds),
+  maxCostUsd: body.maxCostUsd,
+  webhook: body.webhook,
+  deadlineMillis: millis(body.deadlineSeconds),
+  idempotency: idempotencyKey === undefined ? undefined : { key: idempotencyKey, fingerprint: fingerprint(body) },
+})
+
 /** Saves the job that the current request asks for, in its caller's name and under its idempotency key. */
 export const submit = (body: SubmitJob) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const headers = yield* requestHeaders(SubmitHeaders)
-    const { name: caller } = yield* Caller
-    const rateLimit = yield* (yield* Admission).submit
-    const { snapshot } = yield* offload.submit({
-      caller,
-      resource: body.resource,
-      input: {
-        prompt: body.prompt,
-        ...(body.model === undefined ? {} : { model: body.model }),
-        ...(body.system === undefined ? {} : { system: body.system }),
-      },
-      metadata: body.metadata,
-      maxAttempts: body.maxAttempts,
-      timeoutMillis: millis(body.timeoutSeconds),
-      maxCostUsd: body.maxCostUsd,
-      webhook: body.webhook,
-      deadlineMillis: millis(body.deadlineSeconds),
-      idempotency:
-        headers["idempotency-key"] === undefined
-          ? undefined
-          : { key: headers["idempotency-key"], fingerprint: fingerprint(body) },
-    })
+    const caller = yield* Caller
+    const rateLimit = yield* (yield* Admission).submit(caller)
+    const { snapshot } = yield* offload.submit(toSubmission(body, caller.name, headers["idempotency-key"]))
     return { snapshot, rateLimit }
   })
 
@@ -108,11 +109,15 @@ export const requestHeaders = <A, I>(schema: Schema.Schema<A, I>) =>
     ),
   )
 
-export const json = (body: unknown, status = 200, headers: Readonly<Record<string, string>> = {}) =>
-  HttpServerResponse.text(JSON.stringify(body), {
-    status,
-    contentType: "application/json",
-    headers: { "cache-control": "no-store", ...headers },
+export const json = (body: unknown, status?: number, headers?: Readonly<Record<string, string>>) =>
+  respond(jsonAnswer(body, status, headers))
+
+/** The answer to a submission whose caller does not wait. */
+export const accepted = (snapshot: Snapshot, headers: RateLimitFields): Answer =>
+  jsonAnswer(Representation.job(snapshot), isTerminal(snapshot.job.status) ? 200 : 202, {
+    location: `/jobs/${snapshot.job.id}`,
+    ...pace(snapshot),
+    ...headers,
   })
 
 /** Answers a job, after the wait that the caller asked for; `pending` is the status of one that has not ended. */

@@ -1,5 +1,5 @@
 /** Problem documents on the wire, and which problem each error of the service is. */
-import { HttpServerResponse } from "@effect/platform"
+import type { HttpServerResponse } from "@effect/platform"
 import { Data, type ParseResult } from "effect"
 import { type Extensions, mediaType, type ProblemSlug, problems, refusedMembers, typeOf } from "../Api/Problem.js"
 import type {
@@ -12,6 +12,7 @@ import type {
   WebhookRefused,
   WebhooksNotConfigured,
 } from "../Offload.js"
+import { type Answer, respond } from "./Answer.js"
 
 /** What a call is answered with when it cannot be done. */
 export class Problem extends Data.TaggedError("Problem")<{
@@ -30,12 +31,14 @@ export const toDocument = ({ slug, detail, extensions }: Pick<Problem, "slug" | 
   ...extensions,
 })
 
-export const toResponse = (problem: Problem): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.text(JSON.stringify(toDocument(problem)), {
-    status: problems[problem.slug].status,
-    contentType: mediaType,
-    headers: { "cache-control": "no-store", ...problem.headers },
-  })
+export const toAnswer = (problem: Problem): Answer => ({
+  status: problems[problem.slug].status,
+  contentType: mediaType,
+  headers: { "cache-control": "no-store", ...problem.headers },
+  body: JSON.stringify(toDocument(problem)),
+})
+
+export const toResponse = (problem: Problem): HttpServerResponse.HttpServerResponse => respond(toAnswer(problem))
 
 /** The errors that the service's calls can fail with. */
 export type ServiceError =

@@ -1,9 +1,15 @@
 /** The Node server under the service: its limits, its answer to what is not HTTP, and how it ends. */
-import { createServer, type Server as NodeServer, STATUS_CODES } from "node:http"
+import {
+  createServer,
+  type IncomingMessage,
+  type Server as NodeServer,
+  type RequestListener,
+  STATUS_CODES,
+} from "node:http"
 import type { Socket } from "node:net"
-import { HttpServer, type HttpServerRequest } from "@effect/platform"
-import { NodeHttpServer, NodeHttpServerRequest } from "@effect/platform-node"
-import { Context, Effect, Layer } from "effect"
+import { HttpServer } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Effect, Layer, type Scope } from "effect"
 import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
 import { toDocument } from "./Problem.js"
@@ -20,6 +26,8 @@ const closeGrace = 1000
 export class Connections extends Context.Tag("effect-offload/Connections")<
   Connections,
   {
+    /** Hands each request to a listener, for as long as the scope lasts. */
+    readonly serve: (listener: RequestListener) => Effect.Effect<void, never, Scope.Scope>
     /** Gives open connections a moment to finish, then closes them, so that the server's end cannot hang. */
     readonly closeSoon: Effect.Effect<void>
   }
@@ -40,6 +48,13 @@ export const layer = Layer.unwrapEffect(
 )
 
 const connections = (server: NodeServer): Connections["Type"] => ({
+  serve: (listener) =>
+    Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.sync(() => server.on("request", listener)),
+        () => Effect.sync(() => server.off("request", listener)),
+      ),
+    ),
   closeSoon: Effect.sync(() => {
     server.closeIdleConnections()
     setTimeout(() => server.closeAllConnections(), closeGrace).unref()
@@ -50,10 +65,8 @@ const connections = (server: NodeServer): Connections["Type"] => ({
 const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]
 
 /** Every Host field of a request. Node hands on the first of them alone, and a proxy before it may read another. */
-export const hostsOf = (request: HttpServerRequest.HttpServerRequest): ReadonlyArray<string> => {
-  const { rawHeaders } = NodeHttpServerRequest.toIncomingMessage(request)
-  return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "host")
-}
+export const hostsOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<string> =>
+  rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "host")
 
 /** Whether there is one Host field, and it is one of the service's own names (protection against DNS rebinding). */
 export const isOwnHost = (

@@ -14,15 +14,22 @@ export const failing =
       ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
     )
 
-/** The same, and times it. */
+/** The same, and times it, unless it is interrupted. One step of a fiber: every operation of a store goes through it. */
 export const named =
   (operation: string) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
     Effect.suspend(() => {
       // Of the machine and not of Effect's clock: how long the disk takes is no matter of a clock that is under test.
       const since = performance.now()
-      const took = Effect.sync(() =>
-        observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000),
-      )
-      return Effect.ensuring(self, took)
-    }).pipe(failing(operation))
+      const took = () => observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000)
+      return Effect.matchEffect(failing(operation)(self), {
+        onFailure: (error) => {
+          took()
+          return Effect.fail(error)
+        },
+        onSuccess: (value) => {
+          took()
+          return Effect.succeed(value)
+        },
+      })
+    })
