@@ -8,16 +8,11 @@ import { type JobId, makeId } from "../../src/Job.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
 import { Store } from "../../src/Store.js"
 import { folder, layer } from "./folder.js"
-import { property } from "./model.js"
 import { writer } from "./process.js"
 import { failure, piece, roomy, submission, succeeded } from "./submission.js"
 import { listAll, recount, save, suite } from "./suite.js"
 
 suite("lmdb", layer)
-
-describe("lmdb: a store", () => {
-  property(layer, 25)
-})
 
 /** The store in this folder, for as long as the effect lasts. */
 const within =

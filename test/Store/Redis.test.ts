@@ -7,7 +7,6 @@ import { type JobId, makeId } from "../../src/Job.js"
 import { parse } from "../../src/Redis.js"
 import * as Redis from "../../src/Store/Redis.js"
 import { Store } from "../../src/Store.js"
-import { property } from "./model.js"
 import { hasRedis, RedisServer } from "./redisServer.js"
 import { piece, roomy, submission, succeeded } from "./submission.js"
 import { suite } from "./suite.js"
@@ -32,10 +31,6 @@ describe.skipIf(!hasRedis)("redis", () => {
   afterAll(() => server.dispose())
 
   suite("redis", fresh)
-
-  describe("redis: a store", () => {
-    property(fresh, 10)
-  })
 
   describe("redis: two processes", () => {
     /** Two stores over the same keys, as two processes have them. */

@@ -88,7 +88,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
       ...faulty,
     }),
   },
-  fc.record({ do: only("clock"), millis: fc.oneof(fc.integer({ min: -3000, max: 5000 }), fc.constant(day)) }),
+  fc.record({
+    do: only("clock"),
+    millis: fc.oneof(fc.integer({ min: -3000, max: 5000 }), fc.constantFrom(day, day - 1)),
+  }),
   fc.record({ do: only("restart"), rescues: fc.boolean(), faults: faulty.faults }),
 )
 

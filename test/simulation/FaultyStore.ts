@@ -17,8 +17,8 @@ export const faults = ["none", "before", "after", "delay", "hang", "hangAfter"] 
 export type Fault = (typeof faults)[number]
 
 export interface Options {
-  /** What happens to the next call. */
-  readonly next: (operation: string) => Fault
+  /** What happens to the next call; `dead`: neither it nor its caller goes on. */
+  readonly next: (operation: string) => Fault | "dead"
   /** How time passes. Default: by sleeping. */
   readonly pause?: (millis: number) => Effect.Effect<void>
 }
@@ -36,6 +36,8 @@ export const make = (store: Store["Type"], { next, pause = Effect.sleep }: Optio
       )
       return Effect.suspend(() => {
         switch (next(operation)) {
+          case "dead":
+            return Effect.never
           case "none":
             return call
           case "before":

@@ -3,7 +3,8 @@ import { it } from "vitest"
 import * as Lmdb from "../../src/Store/Lmdb.js"
 import { Store } from "../../src/Store.js"
 import { folder } from "../Store/folder.js"
-import { holds, timeoutMillis } from "./property.js"
+import { holds } from "./property.js"
+import { timeoutMillis } from "./runs.js"
 
 /** A folder that each process opens after the one before has closed it. */
 const data = Effect.map(folder, (path) =>

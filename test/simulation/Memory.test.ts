@@ -2,7 +2,8 @@ import { Effect } from "effect"
 import { it } from "vitest"
 import * as KvStore from "../../src/Store/KvStore.js"
 import * as Memory from "../../src/Store/Memory.js"
-import { holds, timeoutMillis } from "./property.js"
+import { holds } from "./property.js"
+import { timeoutMillis } from "./runs.js"
 
 /** The rows outlive each process that opens them. */
 const data = Effect.sync(() => {

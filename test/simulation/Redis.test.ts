@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, it } from "vitest"
 import * as Redis from "../../src/Store/Redis.js"
 import { Store } from "../../src/Store.js"
 import { hasRedis, RedisServer } from "../Store/redisServer.js"
-import { holds, timeoutMillis } from "./property.js"
+import { holds } from "./property.js"
+import { timeoutMillis } from "./runs.js"
 
 // What a Redis writes to its disk is no matter of these runs.
 const server = new RedisServer(["--appendonly", "no"])

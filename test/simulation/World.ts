@@ -1,11 +1,12 @@
 /** One run of the simulation: a store, what goes wrong with it, and what those who call it know. */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import type { NewJob } from "../../src/Job/Transition.js"
 import type { JobId } from "../../src/Job.js"
 import type { Store } from "../../src/Store.js"
 import * as Checked from "./Checked.js"
 import * as FaultyStore from "./FaultyStore.js"
 import type { Held } from "./Model.js"
+import type { VirtualClock } from "./VirtualClock.js"
 
 /** Who carries an attempt, or believes so. */
 export interface Carrier {
@@ -18,7 +19,7 @@ export interface Carrier {
 }
 
 export interface World {
-  readonly clock: ManualClock
+  readonly clock: VirtualClock
   /** The store as callers have it: each answer is checked, and some are lost. */
   readonly store: Store["Type"]
   readonly jobs: () => ReadonlyArray<Held>
@@ -36,30 +37,8 @@ export interface World {
   readonly newName: () => string
 }
 
-/**
- * A clock that stands still until somebody moves it. That of `TestClock` waits some milliseconds at each step for
- * fibers that sleep, of which there are none here.
- */
-export interface ManualClock extends Clock.Clock {
-  readonly move: (millis: number) => Effect.Effect<void>
-}
-
-export const makeClock = (): ManualClock => {
-  let now = 0
-  const read = () => now
-  return {
-    ...Clock.make(),
-    unsafeCurrentTimeMillis: read,
-    currentTimeMillis: Effect.sync(read),
-    move: (millis) =>
-      Effect.sync(() => {
-        now = Math.max(0, now + millis)
-      }),
-  }
-}
-
 /** `open` opens the same data at each call, without what an earlier one remembered. */
-export const make = (open: Effect.Effect<Store["Type"]>, clock: ManualClock): Effect.Effect<World> =>
+export const make = (open: Effect.Effect<Store["Type"]>, clock: VirtualClock): Effect.Effect<World> =>
   Effect.gen(function* () {
     let real = yield* open
     let faults: Array<FaultyStore.Fault> = []

@@ -1,15 +1,12 @@
-/**
- * Runs of random commands over a store, each answer and each state checked against the model.
- *
- * `SIMULATION_RUNS=20` makes twenty times as many runs, from a random seed. What fails prints the settings that run it
- * again: `SIMULATION_SEED`, `SIMULATION_PATH` and `SIMULATION_REPLAY`.
- */
+/** Runs of random commands over a store, each answer and each state checked against the model. */
 import { setImmediate } from "node:timers/promises"
 import { Cause, Effect, ExecutionStrategy, Exit, Logger, LogLevel, Runtime, Scope } from "effect"
 import * as fc from "fast-check"
 import type { Store } from "../../src/Store.js"
 import { Inconclusive } from "./Checked.js"
 import { type Command, command, run } from "./Commands.js"
+import { parameters, replayPath, verdict } from "./runs.js"
+import * as VirtualClock from "./VirtualClock.js"
 import * as World from "./World.js"
 
 /** Opens the same data at each call; what it opened before has died by then. */
@@ -34,16 +31,13 @@ class Step implements fc.AsyncCommand<object, Real, false> {
 
 type Steps = Iterable<fc.AsyncCommand<object, Real, false>>
 
-/** Enough for the runs on a busy machine, and to make what fails as small as it can be. */
-export const timeoutMillis = 300_000 * Math.max(1, Number(process.env.SIMULATION_RUNS ?? 1))
-
 const maxCommands = 30
 /** So often everything is compared; after each command only what it has changed. */
 const comparesAll = 10
 
 /** Data of their own, gone with the scope, and what opens them. */
 const simulate = (data: Effect.Effect<Open, unknown, Scope.Scope>, steps: Steps) => {
-  const clock = World.makeClock()
+  const clock = VirtualClock.make()
   const simulation = Effect.gen(function* () {
     const open = yield* data
     const outer = yield* Effect.scope
@@ -64,19 +58,11 @@ const simulate = (data: Effect.Effect<Open, unknown, Scope.Scope>, steps: Steps)
     yield* Effect.tryPromise(() => fc.asyncModelRun(() => ({ model: {}, real: { perform } }), steps))
     yield* world.verify("all")
   })
-  return simulation.pipe(Effect.scoped, Effect.withClock(clock), Logger.withMinimumLogLevel(LogLevel.None))
-}
-
-const { SIMULATION_PATH, SIMULATION_REPLAY, SIMULATION_RUNS, SIMULATION_SEED } = process.env
-
-/** The same runs at each time, unless more or others are asked for. */
-const parameters = (runs: number): fc.Parameters<[Steps]> => {
-  const seed = SIMULATION_SEED ?? (SIMULATION_RUNS === undefined ? "1" : undefined)
-  return {
-    numRuns: Math.ceil(runs * Number(SIMULATION_RUNS ?? 1)),
-    ...(seed === undefined ? {} : { seed: Number(seed) }),
-    ...(SIMULATION_PATH === undefined ? {} : { path: SIMULATION_PATH }),
-  }
+  return simulation.pipe(
+    Effect.scoped,
+    Effect.withClock(clock.process().clock),
+    Logger.withMinimumLogLevel(LogLevel.None),
+  )
 }
 
 export const holds = async (data: Effect.Effect<Open, unknown, Scope.Scope>, runs: number): Promise<void> => {
@@ -84,9 +70,7 @@ export const holds = async (data: Effect.Effect<Open, unknown, Scope.Scope>, run
   const property = fc.asyncProperty(
     fc.commands(
       [command.map((each): fc.AsyncCommand<object, Real, false> => new Step(each))],
-      SIMULATION_REPLAY === undefined
-        ? { maxCommands, size: "max" }
-        : { maxCommands, size: "max", replayPath: SIMULATION_REPLAY },
+      replayPath === undefined ? { maxCommands, size: "max" } : { maxCommands, size: "max", replayPath },
     ),
     async (steps) => {
       // Others want the event loop too, and a run in memory is nothing but microtasks.
@@ -99,13 +83,9 @@ export const holds = async (data: Effect.Effect<Open, unknown, Scope.Scope>, run
     },
   )
   const result = await fc.check(property, parameters(runs))
-  const { counterexamplePath, numRuns, seed } = result
-  if (result.failed) {
-    const replay = /replayPath="([^"]*)"/.exec(String(result.counterexample?.[0]))?.[1]
-    const again = `SIMULATION_SEED=${seed} SIMULATION_PATH=${counterexamplePath} SIMULATION_REPLAY=${replay}`
-    throw new Error(`run it again with ${again}\n${fc.defaultReportMessage(result)}`, { cause: result.errorInstance })
-  }
-  if (inconclusive > numRuns / 20) throw new Error(`the store failed in ${inconclusive} of ${numRuns} runs, unasked`)
+  verdict(result)
+  if (inconclusive > result.numRuns / 20)
+    throw new Error(`the store failed in ${inconclusive} of ${result.numRuns} runs, unasked`)
 }
 
 /** What was thrown, out of what Effect and fast-check have put around it. */
