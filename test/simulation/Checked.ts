@@ -5,8 +5,8 @@
 import { deepStrictEqual, ok } from "node:assert/strict"
 import { isDeepStrictEqual } from "node:util"
 import { Clock, Effect, Either } from "effect"
-import { type Event, isTerminal, type Job, type JobId } from "../../src/Job.js"
-import { type Store, StoreError } from "../../src/Store.js"
+import { type Event, isTerminal, type Job, type JobId, type Status } from "../../src/Job.js"
+import { type Page, type Store, StoreError } from "../../src/Store.js"
 import * as Model from "./Model.js"
 import { through } from "./through.js"
 
@@ -278,36 +278,56 @@ export const make = (opened: () => Service): Checked => {
   })
 
   const queues = Effect.forEach([...resources, Model.deliveries], (resource) =>
-    Effect.map(Effect.orDie(real.queued(resource, 100)), (queued) =>
-      same(`queue of ${resource}`, queued, Model.inTurn(jobs.filter((job) => job.submission.resource === resource))),
-    ),
+    Effect.gen(function* () {
+      const order = Model.inTurn(jobs.filter(({ submission }) => submission.resource === resource))
+      same(`queue of ${resource}`, yield* Effect.orDie(real.queued(resource, 100)), order)
+      same(`head of ${resource}`, yield* Effect.orDie(real.queued(resource, 3)), order.slice(0, 3))
+      for (const [n, id] of order.entries()) same(`before ${id}`, yield* Effect.orDie(real.ahead(id)), n)
+    }),
   )
 
-  const listing = (caller: string, resource: string | undefined) =>
+  /** A listing, by small pages. */
+  const list = (query: { readonly caller: string; readonly resource?: string; readonly status?: Status }) =>
     Effect.gen(function* () {
-      const page = yield* Effect.orDie(real.list({ caller, resource, limit: 100 }))
-      const isIn = (job: Model.Held) =>
-        resource === undefined ? job.deliveryOf === null : job.submission.resource === resource
-      const expected = jobs.filter((job) => job.submission.caller === caller && isIn(job)).toReversed()
-      same(
-        `jobs of ${caller}`,
-        page.jobs.map(({ id }) => id),
-        ids(expected),
+      const listed: Array<Job> = []
+      let cursor: string | undefined
+      do {
+        const page: Page = yield* Effect.orDie(real.list({ ...query, cursor, limit: 4 }))
+        listed.push(...page.jobs)
+        cursor = page.cursor ?? undefined
+      } while (cursor !== undefined)
+      const { caller, resource, status } = query
+      const expected = jobs.filter(
+        ({ deliveryOf, seen, submission }) =>
+          submission.caller === caller &&
+          (resource === undefined ? deliveryOf === null : submission.resource === resource) &&
+          (status === undefined || seen.status === status),
       )
-      for (const [n, job] of page.jobs.entries()) {
-        same(`record of ${job.id}`, see(job), expected[n]?.seen)
-        if (!isTerminal(job.status)) continue
-        const record = JSON.stringify(job)
-        same(`what had ended: ${job.id}`, record, ended.get(job.id) ?? record)
-        ended.set(job.id, record)
-      }
+      same(
+        `jobs of ${JSON.stringify(query)}`,
+        listed.map(({ id }) => id),
+        ids(expected).toReversed(),
+      )
+      return listed
     })
+
+  /** What has ended is what it was when it ended. */
+  const ends = (listed: ReadonlyArray<Job>) => {
+    for (const job of listed) {
+      if (!isTerminal(job.status)) continue
+      const record = JSON.stringify(job)
+      same(`what had ended: ${job.id}`, record, ended.get(job.id) ?? record)
+      ended.set(job.id, record)
+    }
+  }
 
   const all = Effect.gen(function* () {
     yield* queues
     for (const caller of callers) {
-      yield* listing(caller, undefined)
-      yield* listing(caller, Model.deliveries)
+      ends(yield* list({ caller }))
+      ends(yield* list({ caller, resource: Model.deliveries }))
+      yield* list({ caller, status: "queued" })
+      yield* list({ caller, resource: "llm", status: "failed" })
     }
     const running = (yield* Effect.orDie(real.running)).map(({ id }) => id)
     same("running", running.sort(), ids(jobs.filter(({ seen }) => seen.status === "running")).sort())

@@ -20,6 +20,8 @@ export interface Script {
 export interface Attempts {
   /** What each has put out, by the id of the attempt. */
   readonly emitted: Map<string, string>
+  /** What the spool was given. */
+  readonly spooled: Array<Entry>
   /** The most that ran at once in one process. */
   most: number
 }
@@ -27,9 +29,13 @@ export interface Attempts {
 export const permits = 2
 
 /** Keeps outcomes as a folder does, over the death of processes. */
-const spoolOver = (entries: Map<string, Entry>): Layer.Layer<Spool> =>
+const spoolOver = (entries: Map<string, Entry>, { spooled }: Attempts): Layer.Layer<Spool> =>
   Layer.succeed(Spool, {
-    save: (entry) => Effect.sync(() => void entries.set(`${entry.id}.${entry.attempt}`, entry)),
+    save: (entry) =>
+      Effect.sync(() => {
+        spooled.push(entry)
+        entries.set(`${entry.id}.${entry.attempt}`, entry)
+      }),
     replay: (take) =>
       Effect.gen(function* () {
         const all = [...entries]
@@ -68,6 +74,11 @@ export const start = async (
   })
   const run = <A, E>(effect: Effect.Effect<A, E>) =>
     Effect.runPromiseExit(effect.pipe(Effect.withClock(clock), Logger.withMinimumLogLevel(LogLevel.None)))
+  const kill = () => {
+    dead = true
+    die()
+    left()
+  }
   const running = new Set<string>()
 
   const work = ({ attemptId, input, onText }: LlmRequest) =>
@@ -97,7 +108,7 @@ export const start = async (
     work,
     { permits, retryBase: 100, retryMax: 1000, drain: 1000, killGrace: 500 },
     Layer.succeed(Store, faulty),
-    spoolOver(entries),
+    spoolOver(entries, attempts),
   )
 
   const scope = await Effect.runPromise(Scope.make())
@@ -109,12 +120,8 @@ export const start = async (
         offload: Context.get(built.value, Offload),
         run,
         gone,
-        drain: () => run(Scope.close(scope, Exit.void)).finally(left),
-        kill: () => {
-          dead = true
-          die()
-          left()
-        },
+        drain: () => run(Scope.close(scope, Exit.void)).finally(kill),
+        kill,
       }
     }
   }

@@ -22,7 +22,11 @@ const turn: fc.Arbitrary<Turn> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ turn: fc.constant("outage" as const), millis: fc.constantFrom(500, 3000, 9000) }),
   },
-  { weight: 3, arbitrary: fc.record({ turn: fc.constantFrom("kill" as const, "drain" as const, "wait" as const) }) },
+  { weight: 2, arbitrary: fc.record({ turn: fc.constantFrom("kill" as const, "wait" as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ turn: fc.constant("drain" as const), outageMillis: fc.constantFrom(0, 9000) }),
+  },
 )
 
 const story: fc.Arbitrary<Story> = fc.record({

@@ -17,7 +17,9 @@ export type Turn =
   | { readonly turn: "submit"; readonly script: Process.Script; readonly maxAttempts: number }
   | { readonly turn: "cancel"; readonly which: number }
   | { readonly turn: "outage"; readonly millis: number }
-  | { readonly turn: "kill" | "drain" | "wait" }
+  /** `outageMillis`: the store goes away as it begins. */
+  | { readonly turn: "drain"; readonly outageMillis: number }
+  | { readonly turn: "kill" | "wait" }
 
 export interface Story {
   readonly turns: ReadonlyArray<{ readonly after: number; readonly what: Turn }>
@@ -41,7 +43,7 @@ export const tell = async ({ rate, seed, turns }: Story): Promise<void> => {
   const kv = Memory.makeKv()
   const open = () => Effect.runPromise(KvStore.make(kv, "memory"))
   const chance = random(seed)
-  const attempts: Process.Attempts = { emitted: new Map(), most: 0 }
+  const attempts: Process.Attempts = { emitted: new Map(), spooled: [], most: 0 }
   const spooled = new Map<string, Entry>()
   let outageUntil = 0
   let faulty = true
@@ -138,6 +140,7 @@ export const tell = async ({ rate, seed, turns }: Story): Promise<void> => {
         current = await during(start())
         break
       case "drain":
+        outageUntil = Math.max(outageUntil, time.now() + what.outageMillis)
         await during(current.drain())
         current = await during(start())
     }
@@ -173,6 +176,10 @@ export const tell = async ({ rate, seed, turns }: Story): Promise<void> => {
     if (job.attempts.at(-1)?.outcome === "orphaned") ok(emitted.startsWith(output))
     else deepStrictEqual(output, emitted)
     if (job.status === "succeeded") deepStrictEqual(job.attempts.at(-1)?.outcome, "succeeded")
+  }
+  for (const { attempt, id, outcome } of attempts.spooled) {
+    const job = jobs.find((job) => job.id === id)
+    if (outcome._tag === "Succeeded") deepStrictEqual(job?.attempts[attempt - 1]?.outcome, "succeeded")
   }
   ok(attempts.most <= Process.permits, "no more at once than there are permits")
 

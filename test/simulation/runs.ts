@@ -10,7 +10,7 @@ const { SIMULATION_PATH, SIMULATION_REPLAY, SIMULATION_RUNS, SIMULATION_SEED } =
 const times = Number(SIMULATION_RUNS ?? 1)
 
 /** Enough for the runs on a busy machine, and to make what fails as small as it can be. */
-export const timeoutMillis = 300_000 * Math.max(1, times)
+export const timeoutMillis = 600_000 * Math.max(1, times)
 
 export const replayPath = SIMULATION_REPLAY
 
