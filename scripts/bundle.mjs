@@ -18,6 +18,9 @@ await build({
   platform: "node",
   format: "esm",
   target: "node20",
+  // The service has no use for them, and they are a third of its text: an HTTP client and WebSockets, which the platform's
+  // server brings along, and the generator of samples for schemas.
+  alias: Object.fromEntries(["undici", "ws", "fast-check"].map((name) => [name, path("scripts/absent.cjs")])),
   external: ["lmdb", "ioredis", "@effect/opentelemetry"],
   // For the modules that are not ESM.
   banner: {

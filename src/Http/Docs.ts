@@ -9,12 +9,23 @@ import { Effect } from "effect"
 import { openApiDocument } from "../Api/Document.js"
 import { Problem } from "./Problem.js"
 
-const document = HttpServerResponse.text(JSON.stringify(openApiDocument()), {
-  contentType: "application/json",
-  headers: { "cache-control": "no-cache" },
-})
+/** What is made when it is first asked for, and kept: a start need not wait for it. */
+const lazily = <A>(make: () => A): (() => A) => {
+  let made: { readonly value: A } | null = null
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}
 
-export const openApi = Effect.succeed(document)
+const document = lazily(() =>
+  HttpServerResponse.text(JSON.stringify(openApiDocument()), {
+    contentType: "application/json",
+    headers: { "cache-control": "no-cache" },
+  }),
+)
+
+export const openApi = Effect.sync(document)
 
 /** `data:` is for the icons that stand in Swagger UI's own style sheet. */
 const contentSecurityPolicy = [
@@ -68,12 +79,15 @@ const built = (name: string, contentType: string): ReadonlyArray<[string, HttpSe
   return file === undefined ? [] : [[name, asset(readFileSync(file, "utf8"), contentType)]]
 }
 
-/** Read once at the start. What is not among these names cannot be asked for, whatever a path says. */
-const assets: ReadonlyMap<string, HttpServerResponse.HttpServerResponse> = new Map([
-  ...built("swagger-ui.css", "text/css; charset=utf-8"),
-  ...built("swagger-ui-bundle.js", javascript),
-  ["start.js", asset(start, javascript)],
-])
+/** Read once. What is not among these names cannot be asked for, whatever a path says. */
+const assets = lazily(
+  (): ReadonlyMap<string, HttpServerResponse.HttpServerResponse> =>
+    new Map([
+      ...built("swagger-ui.css", "text/css; charset=utf-8"),
+      ...built("swagger-ui-bundle.js", javascript),
+      ["start.js", asset(start, javascript)],
+    ]),
+)
 
 export const docs = Effect.succeed(
   HttpServerResponse.text(page, {
@@ -89,6 +103,6 @@ export const docs = Effect.succeed(
 
 export const docsAsset = Effect.gen(function* () {
   const { params } = yield* HttpRouter.RouteContext
-  const found = assets.get(params.file ?? "")
+  const found = assets().get(params.file ?? "")
   return found ?? (yield* new Problem({ slug: "not-found", detail: "The page has no such part." }))
 })
