@@ -21,27 +21,44 @@ export const jobSummary = (job: StoredJob): typeof JobSummary.Encoded => ({
   error: job.error,
 })
 
-export const job = ({ delivery, input, job, output, queue }: Snapshot): typeof Job.Encoded => ({
-  ...jobSummary(job),
-  input,
-  output:
-    output === "" && job.usage === null && job.status !== "succeeded"
-      ? null
-      : { text: output, truncated: job.truncated, usage: job.usage },
-  attempts: job.attempts.map(({ finishedAt, startedAt, ...attempt }) => ({
-    ...attempt,
-    startedAt: time(startedAt),
-    finishedAt: timeOrNull(finishedAt),
-  })),
-  webhook: job.webhook === null ? null : webhook(job, job.webhook, delivery),
-  deliveryOf: job.deliveryOf?.id ?? null,
-  ...(queue === null
-    ? {}
-    : {
-        position: queue.ahead === null ? null : queue.ahead + 1,
-        expectedStartAt: timeOrNull(queue.expectedStartAt),
-      }),
-})
+// One literal: a spread of so many members would take four times as long as the rest.
+export const job = ({ delivery, input, job, output, queue }: Snapshot): typeof Job.Encoded => {
+  const written = {
+    id: job.id,
+    resource: job.resource,
+    status: job.status,
+    attempt: job.attempt,
+    maxAttempts: job.maxAttempts,
+    timeoutSeconds: job.timeoutMillis / 1000,
+    maxCostUsd: job.maxCostUsd,
+    createdAt: time(job.createdAt),
+    startedAt: timeOrNull(job.startedAt),
+    finishedAt: timeOrNull(job.finishedAt),
+    cancelRequestedAt: timeOrNull(job.cancelRequestedAt),
+    retryAt: timeOrNull(job.retryAt),
+    deadlineAt: timeOrNull(job.deadlineAt),
+    metadata: job.metadata,
+    error: job.error,
+    input,
+    output:
+      output === "" && job.usage === null && job.status !== "succeeded"
+        ? null
+        : { text: output, truncated: job.truncated, usage: job.usage },
+    attempts: job.attempts.map(({ finishedAt, startedAt, ...attempt }) => ({
+      ...attempt,
+      startedAt: time(startedAt),
+      finishedAt: timeOrNull(finishedAt),
+    })),
+    webhook: job.webhook === null ? null : webhook(job, job.webhook, delivery),
+    deliveryOf: job.deliveryOf?.id ?? null,
+  } satisfies typeof Job.Encoded
+  if (queue === null) return written
+  const { ahead, expectedStartAt } = queue
+  return Object.assign(written, {
+    position: ahead === null ? null : ahead + 1,
+    expectedStartAt: timeOrNull(expectedStartAt),
+  })
+}
 
 const webhook = (
   { status }: StoredJob,

@@ -63,10 +63,11 @@ export const make = (kv: Kv): Commit => {
     return commit(decided.right, leave)
   }
 
-  const commit = <A>({ ops, ...plan }: Plan<A>, leave: () => void): Effect.Effect<A, KvError> =>
+  const commit = <A>(plan: Plan<A>, leave: () => void): Effect.Effect<A, KvError> =>
     Effect.async((resume) => {
+      const { answer, onCommitted, onFailed, ops } = plan
       const stop = timeout.start(() => resume(tooSlow("the disk did not confirm a write, which may yet be made,")))
-      kv.commit(ops, whenDone(plan, stop, leave, resume))
+      kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, resume))
     })
 
   const run = <A, E>(keys: ReadonlyArray<string>, decide: Decide<A, E>): Effect.Effect<A, E | KvError> =>
@@ -102,17 +103,19 @@ export const make = (kv: Kv): Commit => {
 /** Not a closure in `commit`, which would keep `ops`, and so a whole prompt, for as long as the disk takes. */
 const whenDone =
   <A>(
-    plan: Omit<Plan<A>, "ops">,
+    answer: A,
+    onCommitted: (() => void) | undefined,
+    onFailed: (() => void) | undefined,
     stop: () => void,
     leave: () => void,
     resume: (result: Effect.Effect<A, KvError>) => void,
   ) =>
   (error: KvError | null) => {
     stop()
-    if (error === null) plan.onCommitted?.()
-    else plan.onFailed?.()
+    if (error === null) onCommitted?.()
+    else onFailed?.()
     leave()
-    resume(error === null ? Effect.succeed(plan.answer) : Effect.fail(error))
+    resume(error === null ? Effect.succeed(answer) : Effect.fail(error))
   }
 
 const attempt = <A, E>(

@@ -124,13 +124,12 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
         ),
       move: (before, after, now, answer, more = []) => {
         const delivery = arising(before, after, nextSequence, now)
+        const ops = Record.write(before, after)
+        if (before?.status !== after.status) ops.push(Record.writeStatus(after, now))
+        ops.push(...more)
+        if (delivery !== null) ops.push(...Record.writeNew(delivery.job, delivery.input, now))
         return {
-          ops: [
-            ...Record.write(before, after),
-            ...(before?.status === after.status ? [] : [Record.writeStatus(after, now)]),
-            ...more,
-            ...(delivery === null ? [] : Record.writeNew(delivery.job, delivery.input, now)),
-          ],
+          ops,
           answer,
           onCommitted: () => {
             tally.move(before, after)

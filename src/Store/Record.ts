@@ -78,11 +78,10 @@ const isIn = (indices: ReadonlyArray<Index>, { key, table }: Index) =>
 export const write = (before: Job | null, after: Job): Array<Op> => {
   const old = before === null ? [] : indices(before)
   const now = indices(after)
-  return [
-    put("jobs", after.id, JSON.stringify(after)),
-    ...old.filter((index) => !isIn(now, index)).map(({ key, table }) => remove(table, key)),
-    ...now.filter((index) => !isIn(old, index)).map(({ key, table }) => put(table, key, after.id)),
-  ]
+  const ops = [put("jobs", after.id, JSON.stringify(after))]
+  for (const index of old) if (!isIn(now, index)) ops.push(remove(index.table, index.key))
+  for (const index of now) if (!isIn(old, index)) ops.push(put(index.table, index.key, after.id))
+  return ops
 }
 
 /** What writes a job that there was not, with its input and its first event. */

@@ -59,9 +59,10 @@ const save = (
   }
   const job = Transition.create(submission, jobs.nextSequence(), now)
   const writes = [put("inputs", id, JSON.stringify(input)), ...more]
-  const { onCommitted, ...plan } = jobs.move<Submitted>(null, job, now, { job, created: true }, writes)
+  const { answer, onCommitted, ops } = jobs.move<Submitted>(null, job, now, { job, created: true }, writes)
   return Either.right({
-    ...plan,
+    ops,
+    answer,
     onCommitted: () => {
       onCommitted?.()
       jobs.tally.release(submission)
