@@ -27,11 +27,7 @@ export class Ledger {
   /** How submissions were refused: status and type. */
   readonly refusals = new Set<string>()
 
-  /** `mayRepeat`: a piece of an answer may be there twice, as `docs/redis.md` says of writes that Redis lost sight of. */
-  constructor(
-    readonly service: Pick<Service, "submit" | "call" | "ended">,
-    readonly mayRepeat = false,
-  ) {}
+  constructor(readonly service: Pick<Service, "submit" | "call" | "ended">) {}
 
   /** The accepted jobs of which no answer has told their end. */
   get open(): ReadonlyArray<string> {
@@ -144,8 +140,7 @@ export class Ledger {
     if (last?.ended !== true) problems.push(`${id} has an answer that nobody gave`)
     const work = this.accepted.get(id)?.work ?? JSON.parse(job.input.prompt)
     const { text } = job.output
-    if (text !== answerTo(work) && !(this.mayRepeat && isRepeated(work, text)))
-      problems.push(`${id} answers ${JSON.stringify(job.output.text)}`)
+    if (text !== answerTo(work)) problems.push(`${id} answers ${JSON.stringify(job.output.text)}`)
     return problems
   }
 
@@ -179,17 +174,3 @@ const pieces = ({ chunks = 1, text }: Work): ReadonlyArray<string> =>
 
 /** What the stand-in puts out. */
 export const answerTo = (work: Work): string => pieces(work).join("")
-
-/** Whether all of an answer is there, in order, but for pieces that come again. */
-const isRepeated = (work: Work, text: string): boolean => {
-  const all = pieces(work)
-  let rest = text
-  let next = 0
-  while (rest !== "") {
-    const at = all.findIndex((piece, index) => index <= next && rest.startsWith(piece))
-    if (at < 0) return false
-    next = Math.max(next, at + 1)
-    rest = rest.slice(all[at]?.length)
-  }
-  return next === all.length
-}

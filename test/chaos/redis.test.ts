@@ -50,7 +50,7 @@ describe.skipIf(!hasRedis)("one service on Redis", () => {
     "whose line is slow, cut, silent or deaf, again and again",
     async () => {
       const chance = makeChance()
-      const ledger = new Ledger(service, true)
+      const ledger = new Ledger(service)
       const stopLoad = load(ledger, chance)
       const faults: ReadonlyArray<Fault> = ["slow", "cut", "silent", "deaf"]
       for (let round = 0; round < scale(4, 60); round++) {
@@ -73,7 +73,7 @@ describe.skipIf(!hasRedis)("one service on Redis", () => {
   )
 
   it("that is frozen: a POST is refused within two seconds, and what runs lands later", async () => {
-    const ledger = new Ledger(service, true)
+    const ledger = new Ledger(service)
     const id = await ledger.submit({ text: "kept", chunks: 4, millis: 1500 })
     await waitUntil(() => lives.read().length === 1)
     redis.signal("SIGSTOP")
@@ -98,7 +98,7 @@ describe.skipIf(!hasRedis)("one service on Redis", () => {
     "that is killed with -9, and reads its file again",
     async () => {
       const chance = makeChance()
-      const ledger = new Ledger(service, true)
+      const ledger = new Ledger(service)
       const stopLoad = load(ledger, chance)
       for (let round = 0; round < scale(1, 30); round++) {
         await sleep(chance.between(0, 800))
