@@ -36,15 +36,11 @@ const spoolOver = (entries: Map<string, Entry>, { spooled }: Attempts): Layer.La
         spooled.push(entry)
         entries.set(`${entry.id}.${entry.attempt}`, entry)
       }),
-    replay: (take) =>
-      Effect.gen(function* () {
-        const all = [...entries]
-        for (const [name, entry] of all) {
-          yield* take(entry)
-          entries.delete(name)
-        }
-        return all.length
-      }),
+    replay: (take) => {
+      const all = [...entries]
+      const taken = Effect.forEach(all, ([name, entry]) => Effect.map(take(entry), () => entries.delete(name)))
+      return Effect.as(taken, all.length)
+    },
   })
 
 export interface Process {
