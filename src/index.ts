@@ -32,6 +32,11 @@ export {
   WebhooksNotConfigured,
 } from "./Offload.js"
 
+// One process does the jobs of its store, in `Offload.layer`. Several processes that share a Redis need
+// `Offload.layerDispatched(BullMq.layer)`, or each of them has the ceiling for itself.
+
+export * as BullMq from "./Offload/BullMq.js"
+
 // What a job is made of: a call of an LLM (`Worker.layerLlm`), or work of yours.
 
 export { Worker } from "./Offload/Worker.js"
@@ -47,7 +52,8 @@ export * as PostWebhook from "./Webhook/Post.js"
 export { type Message, Webhook, type WebhookError } from "./Webhook.js"
 
 // Where jobs are kept: `MemoryStore.layer` in the process, `LmdbStore.layer({ path })` in a folder,
-// `RedisStore.layer({ url })` in Redis. And where outcomes go that the store did not take: `Spool.layer(path)`, or `Spool.layerNone` beside a store in memory.
+// `RedisStore.layer({ url })` in Redis. And where outcomes go that the store did not take: `Spool.layer(path)`, or
+// `Spool.layerNone` beside a store in memory.
 
 export { Spool } from "./Offload/Spool.js"
 export * as LmdbStore from "./Store/Lmdb.js"
