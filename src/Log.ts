@@ -9,39 +9,54 @@ import { Cause, Effect, FiberId, Layer, List, Logger } from "effect"
 const standardOutput = 1
 /** How long the end of the process waits for a reader of its log that stands still, in milliseconds. */
 const patienceMillis = 1000
+/** How long it is until a pipe that had no room is tried again, in milliseconds. */
+const retryMillis = 5
 
+/**
+ * Writes by itself and not through Node's stream, whose rest is lost where the process ends before its reader has read:
+ * what a pipe has no room for is kept here, in order, and known at the end.
+ */
 const makeWriter = (): ((line: string) => void) => {
+  // Who has looked at it has a pipe that does not block.
+  process.stdout.on("error", () => {})
   let waiting = ""
-  const take = () => {
-    const text = waiting
+  let rest: Uint8Array = Buffer.alloc(0)
+  let isAsked = false
+
+  const write = (): void => {
+    rest = writeSome(rest.length === 0 ? Buffer.from(waiting) : Buffer.concat([rest, Buffer.from(waiting)]))
     waiting = ""
-    return text
   }
-  const flush = () => {
-    if (waiting !== "") process.stdout.write(take())
+  const flush = (): void => {
+    write()
+    isAsked = rest.length > 0
+    if (isAsked) setTimeout(flush, retryMillis)
   }
   process.on("exit", () => {
-    // What a slow reader has left over of earlier lines is lost here, and these must not come before it.
-    if (process.stdout.writableLength > 0) flush()
-    else writeNow(Buffer.from(take()))
+    const until = performance.now() + patienceMillis
+    for (write(); rest.length > 0 && performance.now() < until; write()) pause(1)
   })
   return (line) => {
-    if (waiting === "") setImmediate(flush)
+    if (!isAsked) setImmediate(flush)
+    isAsked = true
     waiting += `${line}\n`
   }
 }
 
-/** Node's own stream would write the rest of a text that a pipe has no room for after the end. */
-const writeNow = (bytes: Uint8Array): void => {
-  const until = performance.now() + patienceMillis
+/** Writes what there is room for, and gives the rest. Where nobody reads any more, there is none. */
+const writeSome = (bytes: Uint8Array): Uint8Array => {
   let rest = bytes
-  while (rest.length > 0 && performance.now() < until) {
-    try {
-      rest = rest.subarray(writeSync(standardOutput, rest))
-    } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) return
-    }
+  try {
+    while (rest.length > 0) rest = rest.subarray(writeSync(standardOutput, rest))
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) return rest.subarray(rest.length)
   }
+  return rest
+}
+
+/** Stops the whole process: at its end nothing else is left to wait with. */
+const pause = (millis: number): void => {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
 }
 
 /** What JSON and Effect write in the same way. */
