@@ -36,6 +36,25 @@ interface Place {
 const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<Place> =>
   flat.flatMap((id, at) => (at % 2 === 0 ? [{ id, sequence: Number(flat[at + 1]) }] : []))
 
+/** Of all indices at one moment: a job that moves from one to another meanwhile is in one of them. */
+const readTogether = async (
+  client: Client,
+  indices: ReadonlyArray<string>,
+  below: number,
+  limit: number,
+): Promise<ReadonlyArray<ReadonlyArray<string>>> => {
+  if (indices.length === 0) return []
+  const transaction = client.multi()
+  for (const index of indices) {
+    transaction.zrevrangebyscore(index, `(${below}`, "-inf", "WITHSCORES", "LIMIT", 0, limit)
+  }
+  const replies = (await transaction.exec()) ?? []
+  return replies.map(([error, flat]) => {
+    if (error !== null) throw error
+    return Array.isArray(flat) ? flat.map(String) : []
+  })
+}
+
 /** A page of the jobs that can be read. */
 export const list = (
   { client, keys, readAll }: Jobs,
@@ -45,18 +64,14 @@ export const list = (
     const below = decodeCursor(cursor)
     const indices = [...(yield* counts(client, keys))]
       .filter(([name]) => (resource === undefined ? name !== deliveries : name === resource))
-      .flatMap(([name, row]) =>
-        Status.literals
-          .filter((each) => row[each] > 0 && (status === undefined || each === status))
-          .map((each) => keys.index({ caller, resource: name, status: each })),
+      .flatMap(([name]) =>
+        (status === undefined ? Status.literals : [status]).map((each) =>
+          keys.index({ caller, resource: name, status: each }),
+        ),
       )
-    const lines = yield* Effect.forEach(
-      indices,
-      (index) =>
-        command(() => client.zrevrangebyscore(index, `(${below}`, "-inf", "WITHSCORES", "LIMIT", 0, limit + 1)),
-      { concurrency: "unbounded" },
-    )
-    const places = lines.flatMap(pairs).sort((a, b) => b.sequence - a.sequence)
+    const places = (yield* command(() => readTogether(client, indices, below, limit + 1)))
+      .flatMap(pairs)
+      .sort((a, b) => b.sequence - a.sequence)
     const page = places.slice(0, limit)
     const last = page.at(-1)
     return {
