@@ -1,25 +1,16 @@
 /**
  * `demo`: a program of this package that answers as slowly as an LLM, for a first look without one.
  */
-import { existsSync } from "node:fs"
-import { fileURLToPath } from "node:url"
 import { type Adapter, systemFirst } from "./Adapter.js"
 import { byFinalEvent } from "./Classify.js"
 import { at, decoder, number, string } from "./JsonLines.js"
-
-/** Where it is, seen from this file: compiled, in the bundle, or run from its source. */
-const places = ["./demo-model.js", "../Llm/demo-model.js", "../../dist/Llm/demo-model.js"]
-
-const program = (): string => {
-  const files = places.map((place) => fileURLToPath(new URL(place, import.meta.url)))
-  return files.find(existsSync) ?? files[0] ?? ""
-}
+import { program } from "./Program.js"
 
 export const demo: Adapter = {
   name: "demo",
   command: process.execPath,
   env: [],
-  args: () => [program()],
+  args: () => [program("demo-model")],
   stdin: systemFirst,
   decoder: ({ maxLine }) =>
     decoder(

@@ -4,29 +4,20 @@
  * it: `watchdog-process.ts`.
  */
 import { type ChildProcess, spawn } from "node:child_process"
-import { existsSync } from "node:fs"
-import { fileURLToPath } from "node:url"
 import { Effect, Queue, type Scope } from "effect"
-
-/** Where it is, seen from this file: compiled, in the bundle, or run from its source. */
-const places = ["./watchdog-process.js", "../Llm/watchdog-process.js", "../../dist/Llm/watchdog-process.js"]
-
-const program = (): string => {
-  const files = places.map((place) => fileURLToPath(new URL(place, import.meta.url)))
-  return files.find(existsSync) ?? files[0] ?? ""
-}
+import { program } from "./Program.js"
 
 /** Beats in the time of silence that is allowed. */
 const beats = 10
 
 const begin = (owner: string, silenceMillis: number): ChildProcess => {
-  const child = spawn(process.execPath, [program(), owner, String(silenceMillis)], {
+  const child = spawn(process.execPath, [program("watchdog-process"), owner, String(silenceMillis)], {
     // A session of its own: what stops or ends the service from a terminal does not reach it.
     detached: true,
     stdio: ["pipe", "pipe", "inherit"],
     env: {},
   })
-  // Told by `exit`, which follows.
+  // Told by `close`, which follows.
   child.stdin?.on("error", () => {})
   child.on("error", () => {})
   child.unref()

@@ -157,8 +157,10 @@ const make = Effect.gen(function* () {
     (id: JobId): Promise<Engine.Taken> =>
       new Promise((resolve) => {
         takes.unsafeOffer(
-          Effect.onExit(handle(busy(), id), (exit) =>
-            Effect.sync(() => resolve(exit._tag === "Success" ? exit.value : "back")),
+          // The lane may not be all there yet when its worker is.
+          Effect.onExit(
+            Effect.suspend(() => handle(busy(), id)),
+            (exit) => Effect.sync(() => resolve(exit._tag === "Success" ? exit.value : "back")),
           ).pipe(Effect.asVoid),
         )
       })
