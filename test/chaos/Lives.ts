@@ -31,7 +31,12 @@ export class Lives {
     writeFileSync(this.file, "")
   }
 
-  /** The argv of the stand-in, for `OFFLOAD_LLM_COMMAND`. */
+  /** The settings of a service whose command line is the stand-in. */
+  get env(): { readonly OFFLOAD_LLM: string; readonly OFFLOAD_LLM_COMMAND: string } {
+    return { OFFLOAD_LLM: "command", OFFLOAD_LLM_COMMAND: JSON.stringify(this.command) }
+  }
+
+  /** The argv of the stand-in. */
   get command(): ReadonlyArray<string> {
     return [process.execPath, fileURLToPath(new URL("stand-in.mjs", import.meta.url)), this.file]
   }

@@ -30,8 +30,7 @@ it.skipIf(library === undefined)(
     const chance = makeChance()
     lives = new Lives()
     service = new Service({
-      OFFLOAD_LLM: "command",
-      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      ...lives.env,
       LD_PRELOAD: library ?? "",
       FAKETIME_NO_CACHE: "1",
       FAKETIME_DONT_FAKE_MONOTONIC: "1",

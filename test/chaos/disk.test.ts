@@ -39,7 +39,7 @@ it.for(["goes on", "is killed"])(
 /** Fills one. `null`, or why there is none to fill. */
 const fill = async (then: string): Promise<string | null> => {
   lives = new Lives()
-  service = new Service({ OFFLOAD_LLM: "command", OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command) })
+  service = new Service(lives.env)
   disk = join(service.data, "disk")
   mkdirSync(disk)
   const mounted = run("mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", disk)

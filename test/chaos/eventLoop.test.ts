@@ -45,8 +45,7 @@ it(
   async () => {
     lives = new Lives()
     service = await new Service({
-      OFFLOAD_LLM: "command",
-      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      ...lives.env,
       OFFLOAD_PERMITS: "1",
       OFFLOAD_MAX_OUTPUT_BYTES: "20000000",
     }).start()

@@ -18,8 +18,7 @@ afterEach(async () => {
 
 const start = async (env: Record<string, string> = {}) => {
   service = await new Service({
-    OFFLOAD_LLM: "command",
-    OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+    ...lives.env,
     OFFLOAD_LOG_LEVEL: "debug",
     ...env,
   }).start()

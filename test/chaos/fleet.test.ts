@@ -24,8 +24,7 @@ describe.skipIf(!hasRedis)("three processes on Redis", () => {
   beforeEach(async () => {
     lives = new Lives()
     fleet = await new Fleet(3, {
-      OFFLOAD_LLM: "command",
-      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      ...lives.env,
       REDIS_URL: redis.url,
       OFFLOAD_REDIS_PREFIX: `{${randomUUID()}}:`,
       OFFLOAD_DRAIN_SECONDS: "1",

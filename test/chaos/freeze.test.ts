@@ -19,8 +19,7 @@ it(
     const chance = makeChance()
     lives = new Lives()
     service = await new Service({
-      OFFLOAD_LLM: "command",
-      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      ...lives.env,
       OFFLOAD_DRAIN_SECONDS: "1",
     }).start()
     const ledger = new Ledger(service)

@@ -11,8 +11,7 @@ import { Lives } from "./Lives.js"
 
 const lives = new Lives()
 const service = new Service({
-  OFFLOAD_LLM: "command",
-  OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+  ...lives.env,
   OFFLOAD_PERMITS: "2",
 })
 beforeAll(() => service.start())

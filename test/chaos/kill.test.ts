@@ -22,8 +22,7 @@ it.each(["auto", "group"])(
     const chance = makeChance()
     lives = new Lives()
     service = await new Service({
-      OFFLOAD_LLM: "command",
-      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      ...lives.env,
       OFFLOAD_CONTAINMENT: containment,
     }).start()
     const ledger = new Ledger(service)

@@ -26,8 +26,7 @@ describe.skipIf(!hasRedis)("one service on Redis", () => {
     lives = new Lives()
     proxy = await new Proxy(Number(new URL(redis.url).port)).start()
     service = await new Service({
-      OFFLOAD_LLM: "command",
-      OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+      ...lives.env,
       REDIS_URL: proxy.url,
       OFFLOAD_REDIS_PREFIX: `{${randomUUID()}}:`,
       OFFLOAD_DRAIN_SECONDS: "1",

@@ -21,8 +21,7 @@ afterEach(async () => {
 const start = async (containment: string, permits = 4) => {
   lives = new Lives()
   service = await new Service({
-    OFFLOAD_LLM: "command",
-    OFFLOAD_LLM_COMMAND: JSON.stringify(lives.command),
+    ...lives.env,
     OFFLOAD_CONTAINMENT: containment,
     OFFLOAD_PERMITS: String(permits),
     OFFLOAD_KILL_GRACE_SECONDS: String(graceMillis / 1000),
