@@ -4,9 +4,6 @@
  * - `namespace` (Linux): a PID namespace. Nothing gets out of it, and the kernel ends it with its first process.
  * - `group`: a process group. A process may leave it with `setsid`; it is then found by its cookie.
  */
-import { Effect } from "effect"
-import { execa } from "execa"
-
 export type Mode = "namespace" | "group"
 
 /** A command and its arguments. */
@@ -38,7 +35,8 @@ exit $?`
 
 const start = (argv: Argv): Argv => ["/bin/sh", "-c", init, "offload", ...argv]
 
-const group: Containment = { mode: "group", wrap: start }
+/** What every machine allows. */
+export const group: Containment = { mode: "group", wrap: start }
 
 /** `--kill-child` ends the namespace with `unshare`, and `--pdeathsig` ends `unshare` with the service. */
 const namespace = (privileges: ReadonlyArray<string>): Containment => ({
@@ -58,42 +56,7 @@ const namespace = (privileges: ReadonlyArray<string>): Containment => ({
 })
 
 /** Root needs no user namespace; whoever else may have one keeps their own name in it. */
-const candidates: ReadonlyArray<Containment> = [
+export const namespaces: ReadonlyArray<Containment> = [
   ...(process.getuid?.() === 0 ? [namespace([])] : []),
   namespace(["--user", "--map-current-user"]),
 ]
-
-/** Ends with 7 after a SIGTERM to its group: with anything else where a signal ends more than the command. */
-const trial: Argv = ["/bin/sh", "-c", "trap 'exit 7' TERM; kill -TERM 0; exit 8"]
-
-const works = (candidate: Containment): Effect.Effect<boolean> =>
-  Effect.tryPromise((cancelSignal) => {
-    const [command, ...args] = candidate.wrap(trial)
-    return execa(command, args, {
-      detached: true,
-      stdio: ["ignore", "ignore", "pipe", "pipe"],
-      reject: false,
-      timeout: 5000,
-      killSignal: "SIGKILL",
-      verbose: "none",
-      cancelSignal,
-    })
-  }).pipe(
-    Effect.flatMap((result) =>
-      result.exitCode === 7
-        ? Effect.succeed(true)
-        : Effect.logDebug("no PID namespace").pipe(
-            Effect.annotateLogs({ tried: candidate.wrap(["…"]).slice(0, -5).join(" "), why: result.stderr }),
-            Effect.as(false),
-          ),
-    ),
-    Effect.catchAll((error) => Effect.as(Effect.logDebug("no PID namespace", error), false)),
-  )
-
-/** Finds out what this machine allows, by doing it. `null` where a namespace was demanded and there is none. */
-export const probe = (demanded: Mode | "auto"): Effect.Effect<Containment | null> =>
-  demanded === "group"
-    ? Effect.succeed(group)
-    : Effect.map(Effect.findFirst(candidates, works), (found) =>
-        found._tag === "Some" ? found.value : demanded === "auto" ? group : null,
-      )

@@ -1,7 +1,7 @@
 /**
  * The working directory of an attempt: empty, private, and removed at its end.
  */
-import { chmod, mkdtemp, readdir, rm } from "node:fs/promises"
+import { chmod, mkdtemp, readdir, rm, rmdir } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, type Scope } from "effect"
@@ -20,7 +20,9 @@ const unlock = async (folder: string): Promise<void> => {
 
 const remove = (folder: string): Effect.Effect<void> => {
   const removed = Effect.tryPromise(() => rm(folder, { recursive: true, force: true, maxRetries: 2, retryDelay: 20 }))
-  return removed.pipe(
+  // Most are empty, and gone at once.
+  return Effect.tryPromise(() => rmdir(folder)).pipe(
+    Effect.catchAll(() => removed),
     Effect.catchAll(() =>
       Effect.zipRight(
         Effect.tryPromise(() => unlock(folder)),

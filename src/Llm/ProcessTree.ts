@@ -3,12 +3,10 @@
  *
  * Times are those of the machine, not of Effect's `Clock`: a process does not wait for a clock that is under test.
  */
-import { ChildProcess } from "node:child_process"
-import { subscribe, unsubscribe } from "node:diagnostics_channel"
+import { type ChildProcess, spawn } from "node:child_process"
 import { constants } from "node:os"
-import type { Readable } from "node:stream"
-import { setImmediate, setTimeout } from "node:timers/promises"
-import { execa } from "execa"
+import { Readable, type Writable } from "node:stream"
+import { setImmediate } from "node:timers/promises"
 import type { Ending } from "../Job.js"
 import type { Argv, Containment } from "./Containment.js"
 
@@ -26,8 +24,6 @@ export interface Command {
   /** Takes a piece of standard output; `false` is to be given no more. */
   readonly onOutput: (chunk: Uint8Array) => boolean
   readonly onError: (chunk: Uint8Array) => void
-  /** Ends the command when it fires. Who waits for that to be done calls `end`. */
-  readonly cancelSignal: AbortSignal
 }
 
 /** How a command ended: `stopped` because `onOutput` wanted no more. */
@@ -55,46 +51,37 @@ export interface ProcessTree {
   }>
 }
 
-const launch = ({ argv: [command, ...args], cwd, env, cancelSignal }: Omit<Command, "stdin">) =>
-  execa(command, args, {
-    cwd,
-    env,
-    extendEnv: false,
-    // A group of its own, for signals.
-    detached: true,
-    stdio: ["pipe", "pipe", "pipe", "pipe"],
-    buffer: false,
-    encoding: "buffer",
-    reject: false,
-    cancelSignal,
-    // SIGKILL is ours to send, to the group.
-    forceKillAfterDelay: false,
-    verbose: "none",
-  })
-
-type Subprocess = ReturnType<typeof launch>
+/** A command that has been started, with its pipes. */
+interface Started {
+  readonly process: ChildProcess
+  readonly stdin: Writable
+  readonly stdout: Readable
+  readonly stderr: Readable
+  /** Its descriptor 3: see `Containment.wrap`. */
+  readonly liveness: Readable
+}
 
 /**
- * Node reports that no descriptors are left by an event on a child that has no pipes; execa trips over the missing
- * pipes before it listens, and an `error` event without a listener ends the service. So listen before execa can.
- * Synchronous, so that there is no moment in which a process runs that nobody knows of.
+ * Starts it at once, so that there is no moment in which a process runs that nobody knows of; or resolves to the code
+ * with which the system refuses it, which Node throws or tells by an event.
  */
-const launchSafely = (command: Command): Subprocess | Promise<unknown> => {
-  let failed: Promise<unknown> | undefined
-  const onChild = (message: unknown): void => {
-    if (message instanceof Object && "process" in message && message.process instanceof ChildProcess) {
-      const child = message.process
-      failed = new Promise((resolve) => child.once("error", resolve))
-    }
-  }
-  subscribe("child_process", onChild)
+const launch = ({ argv: [command, ...args], cwd, env }: Omit<Command, "stdin">): Started | Promise<string> => {
   try {
-    const subprocess = launch(command)
-    return subprocess.pid === undefined ? subprocess.then((result) => result) : subprocess
+    const process = spawn(command, args, {
+      cwd,
+      env,
+      // A group of its own, for signals.
+      detached: true,
+      stdio: ["pipe", "pipe", "pipe", "pipe"],
+    })
+    const refused = new Promise<string>((resolve) => process.on("error", (error) => resolve(codeOf(error))))
+    const { stderr, stdin, stdio, stdout } = process
+    // Node makes no pipes where no descriptors are left, whatever its types say.
+    const liveness = process.pid === undefined ? null : stdio[3]
+    if (stdin === null || stdout === null || stderr === null || !(liveness instanceof Readable)) return refused
+    return { process, stdin, stdout, stderr, liveness }
   } catch (error) {
-    return failed ?? Promise.resolve(error)
-  } finally {
-    unsubscribe("child_process", onChild)
+    return Promise.resolve(codeOf(error))
   }
 }
 
@@ -102,12 +89,15 @@ const launchSafely = (command: Command): Subprocess | Promise<unknown> => {
 export const codeOf = (error: unknown): string =>
   error instanceof Object && "code" in error && typeof error.code === "string" ? error.code : "UNKNOWN"
 
-/** Resolves to whether `promise` settled in time. */
-const settles = (promise: Promise<unknown>, millis: number): Promise<boolean> => {
-  const timer = new AbortController()
-  const late = setTimeout(millis, false, { signal: timer.signal }).catch(() => false)
-  return Promise.race([promise.then(() => true), late]).finally(() => timer.abort())
-}
+/** Resolves to whether `promise` resolves in time. */
+const settles = (promise: Promise<unknown>, millis: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, millis, false)
+    void promise.then(() => {
+      clearTimeout(timer)
+      resolve(true)
+    })
+  })
 
 const readToEnd = (pipe: Readable): Promise<void> =>
   new Promise((resolve) => {
@@ -135,7 +125,7 @@ export interface Options {
 
 /** A tree that is not started yet: so `end` can be arranged for before there is anything to end. */
 export const make = ({ containment, graceMillis, killStrays }: Options): ProcessTree => {
-  let child: Subprocess | undefined
+  let child: Started | undefined
   /** Whether the command is known to have begun: before that, there is nothing to end gracefully. */
   let begun = false
   let stopped = false
@@ -144,16 +134,16 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
   let gone: Promise<boolean> = Promise.resolve(true)
 
   const signalGroup = (signal: NodeJS.Signals): void => {
-    if (child?.pid === undefined) return
+    if (child?.process.pid === undefined) return
     try {
-      process.kill(-child.pid, signal)
+      process.kill(-child.process.pid, signal)
     } catch {
       // The group is empty.
     }
   }
 
   const close = (): void => {
-    for (const pipe of child?.stdio ?? []) pipe?.destroy()
+    for (const pipe of child?.process.stdio ?? []) pipe?.destroy()
   }
 
   const clear = async (signal: string | null): Promise<boolean> => {
@@ -167,21 +157,20 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
 
   const drain = async (): Promise<void> => {
     if (child === undefined) return
-    const [, stdout, stderr, liveness] = child.stdio
-    const ends = Promise.all([stdout, stderr, liveness].map(readToEnd))
+    const ends = Promise.all([child.stdout, child.stderr, child.liveness].map(readToEnd))
     // Where this process itself was held up, the timer is due before the pipes have been looked at: look once more.
     if (!(await settles(ends, drainMillis))) await setImmediate()
   }
 
   return {
     run: async (command) => {
-      const launched = launchSafely({ ...command, argv: containment.wrap(command.argv) })
-      if (!("pid" in launched)) return { _tag: "Refused", code: codeOf(await launched) }
+      const launched = launch({ ...command, argv: containment.wrap(command.argv) })
+      if (launched instanceof Promise) return { _tag: "Refused", code: await launched }
       child = launched
-      exited = new Promise((resolve) => launched.once("exit", (code, signal) => resolve([code, signal])))
+      const { liveness, stderr, stdin, stdout } = launched
+      exited = new Promise((resolve) => launched.process.once("exit", (code, signal) => resolve([code, signal])))
       gone = exited.then(([, signal]) => clear(signal))
 
-      const [stdin, stdout, stderr, liveness] = launched.stdio
       // Closed early or broken: what the command makes of its input is told by its exit.
       for (const pipe of [stdin, stdout, stderr, liveness]) pipe.on("error", () => {})
       // Output may be read before the line that says so.
@@ -217,25 +206,26 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
 
     end: async () => {
       if (child === undefined) return { gone: true, ending: null }
+      const { process } = child
       // Once it has exited, its id may be another's.
-      const runs = (process: Subprocess) => process.exitCode === null && process.signalCode === null
+      const runs = () => process.exitCode === null && process.signalCode === null
       const since = performance.now()
       const signals: Array<NodeJS.Signals> = []
-      if (runs(child) && begun && graceMillis > 0) {
+      if (runs() && begun && graceMillis > 0) {
         signals.push("SIGTERM")
         signalGroup("SIGTERM")
         // One that is stopped cannot end.
         signalGroup("SIGCONT")
         await settles(exited, graceMillis)
       }
-      if (runs(child)) {
+      if (runs()) {
         signals.push("SIGKILL")
         signalGroup("SIGKILL")
       }
       const isGone = (await settles(gone, killMillis)) && (await gone)
       close()
       if (signals.length === 0) return { gone: isGone, ending: null }
-      const { exitCode, signal } = exitOf(child.exitCode, child.signalCode)
+      const { exitCode, signal } = exitOf(process.exitCode, process.signalCode)
       return { gone: isGone, ending: { signals, exitCode, signal, millis: Math.round(performance.now() - since) } }
     },
   }

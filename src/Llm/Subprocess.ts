@@ -9,13 +9,14 @@ import { set } from "../Metrics.js"
 import { OffloadConfig, type Resource } from "../OffloadConfig.js"
 import type { Adapter } from "./Adapter.js"
 import { LlmConfigError, select } from "./Adapters.js"
-import { type Containment, probe } from "./Containment.js"
+import type { Containment } from "./Containment.js"
 import { type Identity, identify, make as makeCookie, variable } from "./Cookie.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
 import { make as makeFolder } from "./Folder.js"
 import { limited } from "./Limits.js"
 import { killOrphans } from "./Orphans.js"
+import { probe } from "./Probe.js"
 import { codeOf, type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
 import { killWhere } from "./Procfs.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
@@ -117,7 +118,7 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
 
     const cookie = makeCookie(identity, request.attemptId)
     const tree = yield* acquireTree(setup, cookie, request.onEnding)
-    const ended = yield* Effect.tryPromise((cancelSignal) =>
+    const ended = yield* Effect.tryPromise(() =>
       tree.run({
         argv: limited(resource.limits, [file, ...args]),
         cwd,
@@ -125,7 +126,6 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
         stdin: adapter.stdin(input),
         onOutput: transcript.push,
         onError: stderr.push,
-        cancelSignal,
       }),
     ).pipe(
       // What the system refuses is a value of `ended`; only a bug of `onText` can be thrown.

@@ -36,7 +36,9 @@ export const make = (id: JobId, attempt: number): Effect.Effect<TextWriter, neve
       })
     }).pipe(Effect.uninterruptible)
 
+    // It waits first: the output of a command that ends at once goes into the write that ends its attempt.
     const batch = arrived.await.pipe(
+      Effect.zipRight(Effect.sleep(batchMillis)),
       Effect.zipRight(arrived.close),
       Effect.zipRight(write),
       Effect.catchTags({
@@ -50,7 +52,6 @@ export const make = (id: JobId, attempt: number): Effect.Effect<TextWriter, neve
         StaleAttempt: () => Effect.never,
         JobNotFound: () => Effect.never,
       }),
-      Effect.zipRight(Effect.sleep(batchMillis)),
     )
     const batches = yield* Effect.forkScoped(Effect.interruptible(Effect.forever(batch)))
 

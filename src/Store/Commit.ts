@@ -5,7 +5,6 @@
 import { Effect, Either } from "effect"
 import { type Kv, KvError, type Op } from "./Kv.js"
 import * as Lock from "./Lock.js"
-import * as Timeout from "./Timeout.js"
 
 /** A decision: what to write, if anything, and what to answer. */
 export interface Plan<A> {
@@ -37,16 +36,22 @@ export interface Commit {
 /** As the contract promises. */
 const limitMillis = 2000
 
+/** Calls back after the limit, unless what it returns is called before. */
+const afterLimit = (callback: () => void): (() => void) => {
+  // Not Effect's Clock: this bounds a disk, which does not know of a test's time.
+  const timer = setTimeout(callback, limitMillis).unref()
+  return () => clearTimeout(timer)
+}
+
 export const make = (kv: Kv): Commit => {
   const lock = Lock.make()
-  const timeout = Timeout.make(limitMillis)
 
   const tooSlow = (detail: string) =>
     Effect.fail(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s` }))
 
   const waitFor = (ticket: Lock.Ticket): Effect.Effect<void, KvError> =>
     Effect.async((resume) => {
-      const stop = timeout.start(() => resume(tooSlow("an earlier change of the job did not end")))
+      const stop = afterLimit(() => resume(tooSlow("an earlier change of the job did not end")))
       ticket.onHeld(() => {
         stop()
         resume(Effect.void)
@@ -66,7 +71,7 @@ export const make = (kv: Kv): Commit => {
   const commit = <A>(plan: Plan<A>, leave: () => void): Effect.Effect<A, KvError> =>
     Effect.async((resume) => {
       const { answer, onCommitted, onFailed, ops } = plan
-      const stop = timeout.start(() => resume(tooSlow("the disk did not confirm a write, which may yet be made,")))
+      const stop = afterLimit(() => resume(tooSlow("the disk did not confirm a write, which may yet be made,")))
       kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, resume))
     })
 
