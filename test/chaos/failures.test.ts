@@ -28,14 +28,38 @@ beforeEach(() => {
   lives = new Lives()
 })
 
-it("every failure has one line and one cause", async () => {
+/** What this file makes happen; whatever is missing at its end is a failure that nobody has seen. */
+const seen = new Set<string>()
+
+/** The tag of every error that a job can have: the rows that say whether it is tried again. */
+const tags = () =>
+  [...readFileSync("docs/errors.md", "utf8").matchAll(/^\| `(\w+)` \| [^|]+ \| (?:yes|no) \|/gm)].map(([, tag]) =>
+    String(tag),
+  )
+
+/** A job that failed so, has as many causes as attempts, and one line that says so. */
+const failedOnce = async ({ attempts, error, id, status }: Json, tag: string, expected: number) => {
+  const causes = attempts.map(({ cause }: Json) => cause?.tag)
+  expect([status, error?.tag, causes]).toEqual(["failed", tag, Array(expected).fill(tag)])
+  const ends = () =>
+    service.lines.filter(({ annotations, message }) => annotations?.jobId === id && /^job failed/.test(String(message)))
+  await waitUntil(() => ends().length > 0)
+  expect(ends()).toHaveLength(1)
+  expect(ends()[0]).toMatchObject({ annotations: { error: tag } })
+  seen.add(tag)
+}
+
+it("every failure of a command has one line and one cause", async () => {
+  const result = { type: "result", subtype: "error_max_budget_usd", is_error: true, total_cost_usd: 0.6 }
   await start({
     OFFLOAD_MAX_OUTPUT_BYTES: "2000",
     OFFLOAD_RESOURCES: JSON.stringify({
       work: { adapter: "command", command: lives.command },
       none: { adapter: "command", command: ["no-such-command-anywhere"] },
       strange: { adapter: "command", command: [process.execPath, "--model", "{model}"] },
+      nowhere: { adapter: "command", command: ["true"], folder: "/no/such/folder" },
       cut: { adapter: "claude", command: ["true"] },
+      dear: { adapter: "claude", command: ["/bin/sh", "-c", `echo '${JSON.stringify(result)}'`] },
       busy: { adapter: "command", command: lives.command, permits: 1 },
     }),
   })
@@ -45,30 +69,65 @@ it("every failure has one line and one cause", async () => {
   const killed = await submit({ millis: 600_000 }, { resource: "busy", maxAttempts: 1 })
   const expected: ReadonlyArray<readonly [id: string, tag: string, attempts: number]> = [
     [await submit({ exit: 7, stderr: "no" }), "LlmExit", 2],
+    [await submit({ exit: 1, stderr: "status 429: too many requests" }), "LlmRateLimited", 2],
+    [await submit({ exit: 1, stderr: "status 503: overloaded" }), "LlmOverloaded", 2],
+    [await submit({ exit: 1, stderr: "invalid api key" }), "LlmAuth", 1],
     [await submit({ millis: 600_000 }, { timeoutSeconds: 0.5 }), "LlmTimeout", 2],
     [await submit({ text: "y".repeat(3000) }), "LlmOutputTooLarge", 1],
     [await submit({}, { resource: "none" }), "LlmNotFound", 1],
     [await submit({}, { resource: "strange", model: `m${"m".repeat(100)}` }), "LlmExit", 2],
+    [await submit({}, { resource: "nowhere" }), "LlmSpawn", 2],
     [await submit({}, { resource: "cut" }), "LlmOutputTruncated", 2],
+    [await submit({}, { resource: "dear", maxCostUsd: 0.5 }), "BudgetExceeded", 1],
     [await submit({}, { resource: "busy", deadlineSeconds: 0.1 }), "Expired", 0],
   ]
-  const check = async (id: string, tag: string, attempts: number) => {
-    const job = await service.ended(id)
-    const causes = job.attempts.map(({ cause }: Json) => cause?.tag)
-    expect([job.status, job.error?.tag, causes]).toEqual(["failed", tag, Array(attempts).fill(tag)])
-    const ends = () =>
-      service.lines.filter(
-        ({ annotations, message }) => annotations?.jobId === id && /^job failed/.test(String(message)),
-      )
-    await waitUntil(() => ends().length > 0)
-    expect(ends()).toHaveLength(1)
-    expect(ends()[0]).toMatchObject({ annotations: { error: tag } })
-  }
-  for (const [id, tag, attempts] of expected) await check(id, tag, attempts)
+  for (const [id, tag, attempts] of expected) await failedOnce(await service.ended(id), tag, attempts)
   await waitUntil(async () => (await service.call("GET", `/jobs/${killed}`)).body.status === "running")
   await service.kill()
   await service.start()
-  await check(killed, "Orphaned", 1)
+  await failedOnce(await service.ended(killed), "Orphaned", 1)
+})
+
+it("every failure of a delivery has one line and one cause", async () => {
+  const receiver = await new Receiver((response, received) =>
+    status(received.path === "/gone" ? 410 : 500)(response, received),
+  ).start()
+  const nobody = await new Receiver().start()
+  await nobody.stop()
+  const env = { OFFLOAD_WEBHOOK_SECRET: makeSecret("d"), OFFLOAD_WEBHOOK_ALLOW_HOSTS: "localhost" }
+  try {
+    await start({ ...env, OFFLOAD_WEBHOOK_RETRY_SECONDS: "0.1" })
+    const submit = async (url: string) =>
+      (await service.submit(JSON.stringify({ text: "x" }), { webhook: { url } })).body.id
+    const deliveryOf = async (id: string) => {
+      const { webhook } = (await service.call("GET", `/jobs/${id}`)).body
+      return await service.ended(webhook.id)
+    }
+    const expected: ReadonlyArray<readonly [id: string, tag: string, attempts: number]> = [
+      [await submit(receiver.url("/")), "WebhookStatus", 2],
+      [await submit(receiver.url("/gone")), "WebhookGone", 1],
+      [await submit(nobody.url("/")), "WebhookUnreachable", 2],
+    ]
+    for (const [id, tag, attempts] of expected) {
+      await service.ended(id)
+      await failedOnce(await deliveryOf(id), tag, attempts)
+    }
+    // A host that is allowed when the job is saved, and no more when its end is told.
+    const late = (await service.submit(JSON.stringify({ millis: 600_000 }), { webhook: { url: receiver.url("/") } }))
+      .body.id
+    await waitUntil(async () => (await service.call("GET", `/jobs/${late}`)).body.status === "running")
+    await service.kill()
+    await service.start({ OFFLOAD_WEBHOOK_ALLOW_HOSTS: "" })
+    await service.call("POST", `/jobs/${late}/cancel`)
+    await service.ended(late)
+    await failedOnce(await deliveryOf(late), "WebhookRefused", 1)
+  } finally {
+    await receiver.stop()
+  }
+})
+
+it("nothing else can fail, but for a bug", () => {
+  expect(tags().filter((tag) => !seen.has(tag))).toEqual(["Defect"])
 })
 
 /** The arguments of every process of the machine, but for the environment, which is for its owner alone. */
