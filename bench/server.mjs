@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Children } from "./machine/child.mjs"
 import { startPostgres } from "./machine/postgres.mjs"
-import { cpuMicros, rssMegabytes } from "./machine/process.mjs"
+import { cpuMicros, mappedMegabytes, rssMegabytes } from "./machine/process.mjs"
 import { startRedis } from "./machine/redis.mjs"
 import { freePort, until } from "./machine/wait.mjs"
 
@@ -104,6 +104,10 @@ export class Server {
 
   rss() {
     return rssMegabytes(this.#child.pid)
+  }
+
+  mapped() {
+    return mappedMegabytes(this.#child.pid)
   }
 
   /** The delay of its event loop since the last time that it was asked for. */

@@ -15,6 +15,11 @@ export const cpuMicros = (pid) => {
   return { own: ticks(11, 12) * tickMicros, children: ticks(13, 14) * tickMicros }
 }
 
+const megabytes = (pid, field) =>
+  Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]) / 1024
+
 /** The resident memory of a process, in megabytes. */
-export const rssMegabytes = (pid) =>
-  Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]) / 1024
+export const rssMegabytes = (pid) => megabytes(pid, "VmRSS")
+
+/** How much of it are pages of files, which the system takes back when it needs room. */
+export const mappedMegabytes = (pid) => megabytes(pid, "RssFile")

@@ -41,6 +41,7 @@ export const waiting = {
   columns: [1000, 10_000, 100_000]
     .flatMap((size) => [
       { key: `rss${size}`, title: `RSS MB at ${size}` },
+      { key: `mapped${size}`, title: `of which files, mapped, at ${size}` },
       { key: `accept${size}`, title: `accept CPU µs at ${size}` },
       { key: `finish${size}`, title: `finish CPU µs at ${size}` },
     ])
@@ -75,6 +76,7 @@ export const waiting = {
         if (size > now) await fill(size)
         await sleep(options.short ? 100 : 2000)
         found[`rss${size}`] = server.rss()
+        found[`mapped${size}`] = server.mapped()
         found[`accept${size}`] = await acceptCost(server, accepted)
         now += accepted
         if (finishes) found[`finish${size}`] = await finish()
