@@ -97,6 +97,10 @@ const reason = (error: unknown): string => {
   return error.message !== "" || error.cause === undefined ? error.message : reason(error.cause)
 }
 
+// `runMain` listens for the first signal alone, and a second one would end the process in the middle of its drain. It
+// comes with the first where a terminal tells npm and the service, and npm tells the service too.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {})
+
 Layer.launch(ServiceLayer).pipe(
   Effect.tapErrorCause((cause) =>
     Cause.isInterruptedOnly(cause) ? Effect.void : Console.error(`offload did not start: ${refusal(cause)}`),

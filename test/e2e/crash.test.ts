@@ -111,7 +111,7 @@ describe("kill -9", () => {
 })
 
 describe("SIGTERM", () => {
-  it("is not ready at once, lets short work finish, hands back the rest, and exits 0", async () => {
+  it("is not ready at once, lets short work finish, hands back the rest, and exits 0, also where it comes again", async () => {
     await startService({ OFFLOAD_DRAIN_SECONDS: "6" })
     const file = (name: string) => join(service.data, name)
     const short = (await service.submit(JSON.stringify({ text: "short", until: file("short") }))).body
@@ -121,6 +121,9 @@ describe("SIGTERM", () => {
     const stream = await fetch(`${service.url}/jobs/${waiting.id}/events`)
     const exit = service.stop()
     await waitUntil(async () => (await service.call("GET", "/health/ready")).status === 503)
+    // A terminal and npm tell it twice.
+    service.signal("SIGINT")
+    service.signal("SIGTERM")
     expect((await service.call("GET", "/health/live")).status).toBe(200)
     expect((await service.call("GET", `/jobs/${waiting.id}`)).body.status).toBe("queued")
     writeFileSync(file("short"), "")
