@@ -53,7 +53,8 @@ export interface ProcessTree {
 
 /** A command that has been started, with its pipes. */
 interface Started {
-  readonly process: ChildProcess
+  /** The first process of the group. */
+  readonly leader: ChildProcess
   readonly stdin: Writable
   readonly stdout: Readable
   readonly stderr: Readable
@@ -67,19 +68,19 @@ interface Started {
  */
 const launch = ({ argv: [command, ...args], cwd, env }: Omit<Command, "stdin">): Started | Promise<string> => {
   try {
-    const process = spawn(command, args, {
+    const leader = spawn(command, args, {
       cwd,
       env,
       // A group of its own, for signals.
       detached: true,
       stdio: ["pipe", "pipe", "pipe", "pipe"],
     })
-    const refused = new Promise<string>((resolve) => process.on("error", (error) => resolve(codeOf(error))))
-    const { stderr, stdin, stdio, stdout } = process
+    const refused = new Promise<string>((resolve) => leader.on("error", (error) => resolve(codeOf(error))))
+    const { stderr, stdin, stdio, stdout } = leader
     // Node makes no pipes where no descriptors are left, whatever its types say.
-    const liveness = process.pid === undefined ? null : stdio[3]
+    const liveness = leader.pid === undefined ? null : stdio[3]
     if (stdin === null || stdout === null || stderr === null || !(liveness instanceof Readable)) return refused
-    return { process, stdin, stdout, stderr, liveness }
+    return { leader, stdin, stdout, stderr, liveness }
   } catch (error) {
     return Promise.resolve(codeOf(error))
   }
@@ -134,16 +135,16 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
   let gone: Promise<boolean> = Promise.resolve(true)
 
   const signalGroup = (signal: NodeJS.Signals): void => {
-    if (child?.process.pid === undefined) return
+    if (child?.leader.pid === undefined) return
     try {
-      process.kill(-child.process.pid, signal)
+      process.kill(-child.leader.pid, signal)
     } catch {
       // The group is empty.
     }
   }
 
   const close = (): void => {
-    for (const pipe of child?.process.stdio ?? []) pipe?.destroy()
+    for (const pipe of child?.leader.stdio ?? []) pipe?.destroy()
   }
 
   const clear = async (signal: string | null): Promise<boolean> => {
@@ -168,7 +169,7 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
       if (launched instanceof Promise) return { _tag: "Refused", code: await launched }
       child = launched
       const { liveness, stderr, stdin, stdout } = launched
-      exited = new Promise((resolve) => launched.process.once("exit", (code, signal) => resolve([code, signal])))
+      exited = new Promise((resolve) => launched.leader.once("exit", (code, signal) => resolve([code, signal])))
       gone = exited.then(([, signal]) => clear(signal))
 
       // Closed early or broken: what the command makes of its input is told by its exit.
@@ -206,9 +207,9 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
 
     end: async () => {
       if (child === undefined) return { gone: true, ending: null }
-      const { process } = child
+      const { leader } = child
       // Once it has exited, its id may be another's.
-      const runs = () => process.exitCode === null && process.signalCode === null
+      const runs = () => leader.exitCode === null && leader.signalCode === null
       const since = performance.now()
       const signals: Array<NodeJS.Signals> = []
       if (runs() && begun && graceMillis > 0) {
@@ -225,7 +226,7 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
       const isGone = (await settles(gone, killMillis)) && (await gone)
       close()
       if (signals.length === 0) return { gone: isGone, ending: null }
-      const { exitCode, signal } = exitOf(process.exitCode, process.signalCode)
+      const { exitCode, signal } = exitOf(leader.exitCode, leader.signalCode)
       return { gone: isGone, ending: { signals, exitCode, signal, millis: Math.round(performance.now() - since) } }
     },
   }
