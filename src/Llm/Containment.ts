@@ -4,59 +4,53 @@
  * - `namespace` (Linux): a PID namespace. Nothing gets out of it, and the kernel ends it with its first process.
  * - `group`: a process group. A process may leave it with `setsid`; it is then found by its cookie.
  */
+import type { Readable } from "node:stream"
+
 export type Mode = "namespace" | "group"
 
 /** A command and its arguments. */
 export type Argv = readonly [command: string, ...args: Array<string>]
 
-export interface Containment {
-  readonly mode: Mode
-  /** The command that runs `argv` contained. Its file descriptor 3 must be a socket whose other end the service holds. */
-  readonly wrap: (argv: Argv) => Argv
+export interface Launch {
+  readonly argv: Argv
+  readonly cwd: string
+  readonly env: Readonly<Record<string, string>>
+  readonly stdin: string
+  /** The command begins now: up to here there was nothing to end gracefully. */
+  readonly onBegin: () => void
+  /** Takes what the means of containment complain of. */
+  readonly onError: (chunk: Uint8Array) => void
 }
 
-/**
- * The parent of the command, and process 1 of its namespace. A constant: the command and its arguments are positional
- * parameters, which a shell does not interpret.
- *
- * - Process 1 of a namespace gets no signal that it has no handler for, and the namespace ends with it: `trap` lets it
- *   outlive a SIGTERM of the group, so that the command has its grace. A handler is not inherited by the command.
- * - The watcher reads from descriptor 3 until the service is gone, however it went, and kills the group. It covers
- *   plain groups, and the moment before `setpriv` takes effect. It holds none of the command's pipes.
- * - A line on descriptor 3 says that the command starts now: up to here there is nothing to end gracefully.
- * - The shell's own remarks ("Terminated") stay out of the command's standard error.
- */
-const init = `trap : TERM
-exec 5>&2 2>/dev/null
-(trap '' TERM; exec 0</dev/null 1>&- 5>&-; read _ <&3; kill -KILL 0) &
-echo >&3
-(exec 2>&5 3<&- 5>&-; exec "$@")
-exit $?`
+/** The code or the signal of a process that has ended, as Node tells them. */
+export type Exit = readonly [code: number | null, signal: NodeJS.Signals | null]
 
-const start = (argv: Argv): Argv => ["/bin/sh", "-c", init, "offload", ...argv]
+/** A command that has been started. */
+export interface Started {
+  readonly stdout: Readable
+  readonly stderr: Readable
+  /** All that must have been read before its end is known as a whole; the two above are among them. */
+  readonly pipes: ReadonlyArray<Readable>
+  /** Its own exit; or that of its means of containment, where these went first. */
+  readonly exited: Promise<Exit>
+  /** Sends a signal to all that have not left the group. */
+  readonly signal: (signal: NodeJS.Signals) => void
+  /** Lets go of it. To be called when it has ended, or cannot be; later calls do nothing. */
+  readonly close: () => void
+}
 
-/** What every machine allows. */
-export const group: Containment = { mode: "group", wrap: start }
+/** What can start one command. Either of its functions is called, once. */
+export interface Place {
+  /** Starts it at once; or resolves to the code with which the system refuses it. */
+  readonly launch: (launch: Launch) => Started | Promise<string>
+  /** No command is started after all. */
+  readonly release: () => void
+}
 
-/** `--kill-child` ends the namespace with `unshare`, and `--pdeathsig` ends `unshare` with the service. */
-const namespace = (privileges: ReadonlyArray<string>): Containment => ({
-  mode: "namespace",
-  wrap: (argv) => [
-    "setpriv",
-    "--pdeathsig",
-    "KILL",
-    "unshare",
-    ...privileges,
-    "--pid",
-    "--fork",
-    "--kill-child=KILL",
-    "--mount-proc",
-    ...start(argv),
-  ],
-})
-
-/** Root needs no user namespace; whoever else may have one keeps their own name in it. */
-export const namespaces: ReadonlyArray<Containment> = [
-  ...(process.getuid?.() === 0 ? [namespace([])] : []),
-  namespace(["--user", "--map-current-user"]),
-]
+export interface Containment {
+  readonly mode: Mode
+  /** Makes ready for a command, while none of its processes is there yet; or resolves to the code of a refusal. */
+  readonly prepare: (onError: Launch["onError"]) => Promise<Place | string>
+  /** Resolves when nothing is left that was kept for further commands. */
+  readonly close: () => Promise<void>
+}

@@ -35,10 +35,13 @@ const remove = (folder: string): Effect.Effect<void> => {
   )
 }
 
+/** How the names of all folders of a service begin, so that they are found when it is gone. */
+export const prefixOf = ({ installation, owner }: Identity): string => `${prefix}${installation}-${owner}-`
+
 /** Makes it, readable to its owner alone. */
-export const make = ({ installation, owner }: Identity): Effect.Effect<string, UnknownException, Scope.Scope> =>
+export const make = (identity: Identity): Effect.Effect<string, UnknownException, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.tryPromise(() => mkdtemp(join(tmpdir(), `${prefix}${installation}-${owner}-`))),
+    Effect.tryPromise(() => mkdtemp(join(tmpdir(), prefixOf(identity)))),
     remove,
   )
 

@@ -1,7 +1,10 @@
 /** Finds out how the processes of an attempt can be held together on this machine, by doing it. */
 import { tmpdir } from "node:os"
-import { Effect } from "effect"
-import { type Argv, type Containment, group, type Mode, namespaces } from "./Containment.js"
+import { Effect, type Scope } from "effect"
+import type { Argv, Containment, Mode } from "./Containment.js"
+import type { Identity } from "./Cookie.js"
+import { group } from "./Group.js"
+import { namespaces } from "./Namespace.js"
 import { make } from "./ProcessTree.js"
 import { makeTail } from "./Transcript.js"
 
@@ -21,7 +24,6 @@ const works = (containment: Containment): Effect.Effect<boolean> =>
       const stderr = makeTail(stderrBytes)
       const none = (why: unknown) =>
         Effect.annotateLogs(Effect.logDebug("no PID namespace", why), {
-          tried: containment.wrap(["…"]).slice(0, -5).join(" "),
           stderr: stderr.text(),
         }).pipe(Effect.as(false))
       return Effect.tryPromise(() =>
@@ -44,10 +46,19 @@ const works = (containment: Containment): Effect.Effect<boolean> =>
     (tree) => Effect.promise(() => tree.end()),
   )
 
-/** What is demanded, or the first that works. `null` where a namespace was demanded and there is none. */
-export const probe = (demanded: Mode | "auto"): Effect.Effect<Containment | null> =>
-  demanded === "group"
-    ? Effect.succeed(group)
-    : Effect.map(Effect.findFirst(namespaces, works), (found) =>
-        found._tag === "Some" ? found.value : demanded === "auto" ? group : null,
-      )
+/**
+ * What is demanded, or the first that works; it is closed with the scope. `null` where a namespace was demanded and
+ * there is none.
+ */
+export const probe = (
+  demanded: Mode | "auto",
+  identity: Identity,
+): Effect.Effect<Containment | null, never, Scope.Scope> => {
+  if (demanded === "group") return Effect.succeed(group)
+  const candidates = Effect.forEach(namespaces(identity), (containment) =>
+    Effect.acquireRelease(Effect.succeed(containment), ({ close }) => Effect.promise(close)),
+  )
+  return Effect.map(Effect.flatMap(candidates, Effect.findFirst(works)), (found) =>
+    found._tag === "Some" ? found.value : demanded === "auto" ? group : null,
+  )
+}

@@ -3,12 +3,11 @@
  *
  * Times are those of the machine, not of Effect's `Clock`: a process does not wait for a clock that is under test.
  */
-import { type ChildProcess, spawn } from "node:child_process"
 import { constants } from "node:os"
-import { Readable, type Writable } from "node:stream"
+import type { Readable } from "node:stream"
 import { setImmediate } from "node:timers/promises"
 import type { Ending } from "../Job.js"
-import type { Argv, Containment } from "./Containment.js"
+import type { Containment, Exit, Launch, Started } from "./Containment.js"
 
 /** How long pipes are read after the command has exited: what a process that escaped may still hold open. */
 const drainMillis = 500
@@ -16,14 +15,9 @@ const drainMillis = 500
 /** How long to wait for the system to remove what has been killed. */
 const killMillis = 5000
 
-export interface Command {
-  readonly argv: Argv
-  readonly cwd: string
-  readonly env: Record<string, string>
-  readonly stdin: string
+export interface Command extends Omit<Launch, "onBegin"> {
   /** Takes a piece of standard output; `false` is to be given no more. */
   readonly onOutput: (chunk: Uint8Array) => boolean
-  readonly onError: (chunk: Uint8Array) => void
 }
 
 /** How a command ended: `stopped` because `onOutput` wanted no more. */
@@ -51,45 +45,6 @@ export interface ProcessTree {
   }>
 }
 
-/** A command that has been started, with its pipes. */
-interface Started {
-  /** The first process of the group. */
-  readonly leader: ChildProcess
-  readonly stdin: Writable
-  readonly stdout: Readable
-  readonly stderr: Readable
-  /** Its descriptor 3: see `Containment.wrap`. */
-  readonly liveness: Readable
-}
-
-/**
- * Starts it at once, so that there is no moment in which a process runs that nobody knows of; or resolves to the code
- * with which the system refuses it, which Node throws or tells by an event.
- */
-const launch = ({ argv: [command, ...args], cwd, env }: Omit<Command, "stdin">): Started | Promise<string> => {
-  try {
-    const leader = spawn(command, args, {
-      cwd,
-      env,
-      // A group of its own, for signals.
-      detached: true,
-      stdio: ["pipe", "pipe", "pipe", "pipe"],
-    })
-    const refused = new Promise<string>((resolve) => leader.on("error", (error) => resolve(codeOf(error))))
-    const { stderr, stdin, stdio, stdout } = leader
-    // Node makes no pipes where no descriptors are left, whatever its types say.
-    const liveness = leader.pid === undefined ? null : stdio[3]
-    if (stdin === null || stdout === null || stderr === null || !(liveness instanceof Readable)) return refused
-    return { leader, stdin, stdout, stderr, liveness }
-  } catch (error) {
-    return Promise.resolve(codeOf(error))
-  }
-}
-
-/** The system's code of an error, such as `EMFILE`. */
-export const codeOf = (error: unknown): string =>
-  error instanceof Object && "code" in error && typeof error.code === "string" ? error.code : "UNKNOWN"
-
 /** Resolves to whether `promise` resolves in time. */
 const settles = (promise: Promise<unknown>, millis: number): Promise<boolean> =>
   new Promise((resolve) => {
@@ -111,7 +66,7 @@ const signalNames: ReadonlyMap<number, string> = new Map(
 )
 
 /** A shell, and so the parent of the command, tells a signal as 128 and its number. */
-const exitOf = (exitCode: number | null, signal: string | null) => ({
+const exitOf = ([exitCode, signal]: Exit) => ({
   exitCode,
   signal: signal ?? (exitCode !== null && exitCode > 128 ? (signalNames.get(exitCode - 128) ?? null) : null),
 })
@@ -129,57 +84,49 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
   let child: Started | undefined
   /** Whether the command is known to have begun: before that, there is nothing to end gracefully. */
   let begun = false
+  const begin = (): void => {
+    begun = true
+  }
   let stopped = false
-  let exited: Promise<readonly [number | null, string | null]> = Promise.resolve([null, null])
+  let ended = false
+  let exit: Exit | undefined
+  let exited: Promise<void> = Promise.resolve()
   /** After the exit: that nothing is left, and that the pipes are closed. */
   let gone: Promise<boolean> = Promise.resolve(true)
 
-  const signalGroup = (signal: NodeJS.Signals): void => {
-    if (child?.leader.pid === undefined) return
-    try {
-      process.kill(-child.leader.pid, signal)
-    } catch {
-      // The group is empty.
-    }
-  }
-
-  const close = (): void => {
-    for (const pipe of child?.leader.stdio ?? []) pipe?.destroy()
-  }
-
-  const clear = async (signal: string | null): Promise<boolean> => {
+  const clear = async (started: Started, [, signal]: Exit): Promise<boolean> => {
     // A namespace that ended by itself is empty. Whatever was killed from outside may leave something for a moment.
     const empty = containment.mode === "namespace" && signal === null
-    if (!empty) signalGroup("SIGKILL")
-    const [strays] = await Promise.all([empty ? false : killStrays(), stopped ? undefined : drain()])
-    close()
+    if (!empty) started.signal("SIGKILL")
+    const [strays] = await Promise.all([empty ? false : killStrays(), stopped ? undefined : drain(started)])
+    started.close()
     return !strays
   }
 
-  const drain = async (): Promise<void> => {
-    if (child === undefined) return
-    const ends = Promise.all([child.stdout, child.stderr, child.liveness].map(readToEnd))
+  const drain = async ({ pipes }: Started): Promise<void> => {
     // Where this process itself was held up, the timer is due before the pipes have been looked at: look once more.
-    if (!(await settles(ends, drainMillis))) await setImmediate()
+    if (!(await settles(Promise.all(pipes.map(readToEnd)), drainMillis))) await setImmediate()
   }
 
   return {
     run: async (command) => {
-      const launched = launch({ ...command, argv: containment.wrap(command.argv) })
-      if (launched instanceof Promise) return { _tag: "Refused", code: await launched }
-      child = launched
-      const { liveness, stderr, stdin, stdout } = launched
-      exited = new Promise((resolve) => launched.leader.once("exit", (code, signal) => resolve([code, signal])))
-      gone = exited.then(([, signal]) => clear(signal))
-
-      // Closed early or broken: what the command makes of its input is told by its exit.
-      for (const pipe of [stdin, stdout, stderr, liveness]) pipe.on("error", () => {})
-      // Output may be read before the line that says so.
-      for (const pipe of [liveness, stdout]) {
-        pipe.once("data", () => {
-          begun = true
-        })
+      const place = await containment.prepare(command.onError)
+      if (typeof place === "string") return { _tag: "Refused", code: place }
+      if (ended) {
+        place.release()
+        return { _tag: "Refused", code: "ECANCELED" }
       }
+      const started = place.launch({ ...command, onBegin: begin })
+      if (started instanceof Promise) return { _tag: "Refused", code: await started }
+      child = started
+      exited = started.exited.then((told) => {
+        exit = told
+      })
+      gone = started.exited.then((told) => clear(started, told))
+
+      const { stderr, stdout } = started
+      // Output may be read before what says that it begins.
+      stdout.once("data", begin)
       stderr.on("data", command.onError)
       const stop = new Promise<Ended>((resolve, reject) => {
         stdout.on("data", (chunk: Uint8Array) => {
@@ -195,38 +142,37 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
           stdout.pause()
         })
       })
-      stdin.end(command.stdin)
 
-      const exit = async (): Promise<Ended> => {
-        const [exitCode, signal] = await exited
+      const exits = async (): Promise<Ended> => {
+        const told = await started.exited
         await gone
-        return begun ? { _tag: "Exited", ...exitOf(exitCode, signal) } : { _tag: "Refused", code: "ECONTAIN" }
+        return begun ? { _tag: "Exited", ...exitOf(told) } : { _tag: "Refused", code: "ECONTAIN" }
       }
-      return Promise.race([stop, exit()])
+      return Promise.race([stop, exits()])
     },
 
     end: async () => {
+      ended = true
       if (child === undefined) return { gone: true, ending: null }
-      const { leader } = child
       // Once it has exited, its id may be another's.
-      const runs = () => leader.exitCode === null && leader.signalCode === null
+      const runs = () => exit === undefined
       const since = performance.now()
       const signals: Array<NodeJS.Signals> = []
       if (runs() && begun && graceMillis > 0) {
         signals.push("SIGTERM")
-        signalGroup("SIGTERM")
+        child.signal("SIGTERM")
         // One that is stopped cannot end.
-        signalGroup("SIGCONT")
+        child.signal("SIGCONT")
         await settles(exited, graceMillis)
       }
       if (runs()) {
         signals.push("SIGKILL")
-        signalGroup("SIGKILL")
+        child.signal("SIGKILL")
       }
       const isGone = (await settles(gone, killMillis)) && (await gone)
-      close()
+      child.close()
       if (signals.length === 0) return { gone: isGone, ending: null }
-      const { exitCode, signal } = exitOf(leader.exitCode, leader.signalCode)
+      const { exitCode, signal } = exitOf(exit ?? [null, null])
       return { gone: isGone, ending: { signals, exitCode, signal, millis: Math.round(performance.now() - since) } }
     },
   }

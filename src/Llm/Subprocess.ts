@@ -17,8 +17,9 @@ import { make as makeFolder } from "./Folder.js"
 import { limited } from "./Limits.js"
 import { killOrphans } from "./Orphans.js"
 import { probe } from "./Probe.js"
-import { codeOf, type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
+import { type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
 import { killWhere } from "./Procfs.js"
+import { codeOf } from "./Spawn.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
 import { watch } from "./Watchdog.js"
 
@@ -169,13 +170,13 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
   Llm,
   Effect.gen(function* () {
     const { containment: demanded, data, killGrace, lease, redisUrl, resources, role } = yield* OffloadConfig
-    const containment = yield* probe(demanded)
+    const identity = identify(data)
+    const containment = yield* probe(demanded, identity)
     if (containment === null) {
       return yield* new LlmConfigError({
         reason: "OFFLOAD_CONTAINMENT is `namespace`, but this machine allows no PID namespace.",
       })
     }
-    const identity = identify(data)
     const setups = new Map(
       yield* Effect.forEach(resources, (resource) =>
         Effect.map(select(resource), (adapter): readonly [string, Setup] => [

@@ -149,7 +149,7 @@ describe.each(modes)("many attempts in a %s", (mode) => {
       { data: data.folder, llmCommand: sh("cat; sleep 60 & exit $(( $$ % 2 ))") },
       mode,
       async ({ call }) => {
-        await call()
+        await Promise.all([call(), call(), call(), call()])
         const before = descriptors()
         const warnings: Array<Error> = []
         const onWarning = (warning: Error) => warnings.push(warning)

@@ -15,7 +15,7 @@ import { Llm, type LlmError, type LlmRequest } from "../../src/Llm.js"
 import { OffloadConfig } from "../../src/OffloadConfig.js"
 
 /** What `fork` and `kill -9` need of the machine, found out as the layer does. */
-export const namespaces = (await Effect.runPromise(probe("namespace"))) !== null
+export const namespaces = (await Effect.runPromise(Effect.scoped(probe("namespace", identify(tmpdir()))))) !== null
 
 if (!namespaces) console.info("no PID namespaces on this machine: the tests of that containment are skipped")
 
@@ -27,21 +27,31 @@ export const standIn = (name: string): string => fileURLToPath(new URL(`./stand-
 export const makeData = () => {
   const folder = mkdtempSync(join(tmpdir(), "llm-test-"))
   const { installation } = identify(folder)
+  /** What a process has for all attempts has no attempt in its cookie, and a word in the name of its folder. */
+  const cookies = new RegExp(`OFFLOAD_ATTEMPT=${installation}:[^:]+:(.?)`)
+  const cookieOf = (pid: string) => {
+    try {
+      return cookies.exec(readFileSync(`/proc/${pid}/environ`, "latin1"))
+    } catch {
+      return null
+    }
+  }
+  const processes = (belongs: (attempt: string) => boolean): ReadonlyArray<number> =>
+    readdirSync("/proc").flatMap((name) => {
+      const [, attempt] = /^\d+$/.test(name) ? (cookieOf(name) ?? []) : []
+      return attempt !== undefined && belongs(attempt.replace("\0", "")) ? [Number(name)] : []
+    })
   const folders = () => readdirSync(tmpdir()).filter((name) => name.startsWith(`offload-${installation}`))
   return {
     folder,
     /** The processes whose environment says that they belong to an attempt of this folder. */
-    processes: (): ReadonlyArray<number> =>
-      readdirSync("/proc").flatMap((name) => {
-        try {
-          const environ = /^\d+$/.test(name) ? readFileSync(`/proc/${name}/environ`, "utf8") : ""
-          return environ.includes(`OFFLOAD_ATTEMPT=${installation}`) ? [Number(name)] : []
-        } catch {
-          return []
-        }
-      }),
+    processes: () => processes((attempt) => attempt !== ""),
+    /** Those too that begin attempts. */
+    all: () => processes(() => true),
     /** The folders that attempts work in. */
-    folders,
+    folders: () => folders().filter((name) => !name.includes("-fork-")),
+    /** Those too of what begins attempts. */
+    allFolders: folders,
     /** Removes it, and what a service that was killed could not. */
     remove: () => {
       for (const path of [folder, ...folders().map((name) => join(tmpdir(), name))]) {

@@ -72,7 +72,8 @@ const descriptors = () =>
 const look = () => ({
   descriptors: descriptors().length,
   kilobytes: rssOf(service.pid),
-  folders: readdirSync(join(service.data, "tmp")).length,
+  // Of attempts: what begins them has one too.
+  folders: readdirSync(join(service.data, "tmp")).filter((name) => !name.includes("-fork-")).length,
   children: children().length,
 })
 
@@ -110,7 +111,9 @@ const grow = async (count: number) => {
   )
   const after = await settled()
   console.info(`after ${count} jobs: ${JSON.stringify(before)} became ${JSON.stringify(after)}`)
-  expect(after).toMatchObject({ folders: 0, children: before.children })
+  expect(after.folders).toBe(0)
+  // What the service keeps for a further command may go meanwhile.
+  expect(after.children).toBeLessThanOrEqual(before.children)
   expect(children().filter((child) => child.includes(" Z "))).toEqual([])
   // A few hundred jobs cannot tell a leak from the noise of a heap; 10,000 can.
   expect(after.kilobytes).toBeLessThan(before.kilobytes * (isLong ? 1.05 : 1.3))

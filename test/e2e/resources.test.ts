@@ -50,13 +50,12 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
   it.each(names)("%s answers, and dies with all it started", async (resource) => {
     const submit = async (prompt: string): Promise<Json> =>
       (await service.submit(prompt, { resource, maxAttempts: 1 })).body
+    /** How many processes each command is, with all that it starts. */
+    const sizes = { hang: 1, stubborn: 2, children: 3, daemon: 2 }
     const [success, killed, ...trees] = await Promise.all([
       submit("success"),
       submit("signal SIGSEGV"),
-      submit("hang"),
-      submit("stubborn"),
-      submit("children"),
-      submit("daemon"),
+      ...Object.entries(sizes).map(async ([deed, size]) => ({ ...(await submit(deed)), size })),
     ])
     expect(await service.ended(success.id)).toMatchObject({
       status: "succeeded",
@@ -66,8 +65,8 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
     expect((await service.ended(killed.id)).error).toMatchObject({ tag: "LlmExit" })
 
     await Promise.all(
-      trees.map(async ({ id }) => {
-        await waitUntil(() => processesWith(`${id}.`).length >= 3)
+      trees.map(async ({ id, size }) => {
+        await waitUntil(() => processesWith(`${id}.`).length >= size)
         await service.call("POST", `/jobs/${id}/cancel`)
         const job = await service.ended(id)
         // `cancelled` says that nothing is left: not that something will soon be gone.
