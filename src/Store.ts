@@ -10,7 +10,7 @@
  * - Each operation answers or fails within 2 s.
  * - Times come from Effect's `Clock`.
  */
-import { Context, type Effect, Schema } from "effect"
+import { Context, type Effect, type Either, Schema } from "effect"
 import type { NewJob, Outcome } from "./Job/Transition.js"
 import type { Event, Input, Job, Piece, Status } from "./Job.js"
 import { JobId } from "./Job.js"
@@ -114,24 +114,52 @@ export interface Advanced {
   readonly removed: number
 }
 
+/** What became of a submission. */
+export interface Submitted {
+  readonly job: Job
+  readonly created: boolean
+  /** How many jobs its resource has now that it is saved, where the store knows without looking. */
+  readonly counts?: Counts
+}
+
+/** How a job is saved. */
+export interface Create {
+  /**
+   * Saves a job as `queued`. With an idempotency key that this caller used within the last 24 h for the same
+   * submission, answers that job with `created: false` and changes nothing.
+   *
+   * `maxQueued` is the limit of queued jobs of the resource, `maxQueuedPerCaller` that of the caller over all
+   * resources (`null`, the default: none), those in backoff included, checked before anything is written. A job whose
+   * id is already saved is answered in the same way, so that a call which failed with a `StoreError` can be made again.
+   */
+  (job: NewJob, options: Limits): Effect.Effect<Submitted, IdempotencyConflict | QueueFull | StoreError>
+  /**
+   * The same without a fiber, which is most of its price, for a store that can: calls back once with what the effect
+   * would answer, `now` being the time. `false`: this submission needs the effect, and nothing was done. It belongs to
+   * the function, so that a store that puts another one before it is not gone around.
+   */
+  readonly begin?: (
+    job: NewJob,
+    options: Limits,
+    now: number,
+    done: (result: Either.Either<Submitted, IdempotencyConflict | QueueFull | StoreError>) => void,
+  ) => boolean
+}
+
+/** How many jobs may be queued. */
+export interface Limits {
+  readonly maxQueued: number
+  readonly maxQueuedPerCaller?: number | null
+}
+
 export class Store extends Context.Tag("effect-offload/Store")<
   Store,
   {
     /** What a person calls it, such as `memory` or `lmdb (/var/lib/offload)`. */
     readonly description: string
 
-    /**
-     * Saves a job as `queued`. With an idempotency key that this caller used within the last 24 h for the same
-     * submission, answers that job with `created: false` and changes nothing.
-     *
-     * `maxQueued` is the limit of queued jobs of the resource, `maxQueuedPerCaller` that of the caller over all
-     * resources (`null`, the default: none), those in backoff included, checked before anything is written. A job whose id is already saved is answered in the same way, so that a call which failed with a
-     * `StoreError` can be made again.
-     */
-    readonly create: (
-      job: NewJob,
-      options: { readonly maxQueued: number; readonly maxQueuedPerCaller?: number | null },
-    ) => Effect.Effect<{ readonly job: Job; readonly created: boolean }, IdempotencyConflict | QueueFull | StoreError>
+    /** Saves a job. */
+    readonly create: Create
 
     /** A job. */
     readonly get: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>

@@ -4,6 +4,7 @@
  */
 import { Effect, Either } from "effect"
 import { type Kv, KvError, type Op } from "./Kv.js"
+import * as Limit from "./Limit.js"
 import * as Lock from "./Lock.js"
 
 /** A decision: what to write, if anything, and what to answer. */
@@ -19,6 +20,9 @@ export interface Plan<A> {
 /** A decision at a time. It may throw `KvError`, as the reads of `Kv` do. */
 export type Decide<A, E> = (now: number) => Either.Either<Plan<A>, E>
 
+/** Is told, once, what became of a change. */
+export type Done<A, E> = (result: Either.Either<A, E | KvError>) => void
+
 /** Changes nothing. */
 export const answer = <A>(answer: A): Plan<A> => ({ ops: [], answer })
 
@@ -29,6 +33,11 @@ export interface Commit {
    * long its disk takes; who waits for it is not interrupted, but fails after 2 s.
    */
   readonly run: <A, E>(keys: ReadonlyArray<string>, decide: Decide<A, E>) => Effect.Effect<A, E | KvError>
+  /**
+   * The same without a fiber, for who does not wait for locks: calls back once, with what `run` would answer. `false`:
+   * somebody holds one of the locks, and nothing was done. Throws what `decide` throws.
+   */
+  readonly begin: <A, E>(keys: ReadonlyArray<string>, decide: Decide<A, E>, now: number, done: Done<A, E>) => boolean
   /** How many locks are held. */
   readonly size: () => number
 }
@@ -36,18 +45,12 @@ export interface Commit {
 /** As the contract promises. */
 const limitMillis = 2000
 
-/** Calls back after the limit, unless what it returns is called before. */
-const afterLimit = (callback: () => void): (() => void) => {
-  // Not Effect's Clock: this bounds a disk, which does not know of a test's time.
-  const timer = setTimeout(callback, limitMillis).unref()
-  return () => clearTimeout(timer)
-}
-
 export const make = (kv: Kv): Commit => {
   const lock = Lock.make()
+  const afterLimit = Limit.make(limitMillis)
 
   const tooSlow = (detail: string) =>
-    Effect.fail(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s` }))
+    Either.left(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s` }))
 
   const waitFor = (ticket: Lock.Ticket): Effect.Effect<void, KvError> =>
     Effect.async((resume) => {
@@ -59,21 +62,35 @@ export const make = (kv: Kv): Commit => {
       return Effect.sync(stop)
     })
 
-  const execute = <A, E>(decide: Decide<A, E>, now: number, leave: () => void): Effect.Effect<A, E | KvError> => {
-    const decided = attempt(decide, now, leave)
-    if (Either.isLeft(decided) || decided.right.ops.length === 0) {
-      leave()
-      return Either.map(decided, (plan) => plan.answer)
+  const write = <A>({ answer, onCommitted, onFailed, ops }: Plan<A>, leave: () => void, done: Done<A, never>): void => {
+    let isTold = false
+    const tell: Done<A, never> = (result) => {
+      if (isTold) return
+      isTold = true
+      done(result)
     }
-    return commit(decided.right, leave)
+    const stop = afterLimit(() => tell(tooSlow("the disk did not confirm a write, which may yet be made,")))
+    kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, tell))
   }
 
-  const commit = <A>(plan: Plan<A>, leave: () => void): Effect.Effect<A, KvError> =>
-    Effect.async((resume) => {
-      const { answer, onCommitted, onFailed, ops } = plan
-      const stop = afterLimit(() => resume(tooSlow("the disk did not confirm a write, which may yet be made,")))
-      kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, resume))
-    })
+  const execute = <A, E>(decide: Decide<A, E>, now: number, leave: () => void): Effect.Effect<A, E | KvError> => {
+    const decided = attempt(decide, now, leave)
+    return isWrite(decided)
+      ? Effect.async((resume) => write(decided.right, leave, resume))
+      : withoutWrite(decided, leave)
+  }
+
+  const begin: Commit["begin"] = (keys, decide, now, done) => {
+    if (!keys.every(lock.isFree)) return false
+    const tickets = keys.map(lock.enter)
+    const leave = () => {
+      for (const ticket of tickets) ticket.leave()
+    }
+    const decided = attempt(decide, now, leave)
+    if (isWrite(decided)) write(decided.right, leave, done)
+    else done(withoutWrite(decided, leave))
+    return true
+  }
 
   const run = <A, E>(keys: ReadonlyArray<string>, decide: Decide<A, E>): Effect.Effect<A, E | KvError> =>
     Effect.uninterruptibleMask((restore) =>
@@ -102,10 +119,18 @@ export const make = (kv: Kv): Commit => {
       }),
     )
 
-  return { run, size: lock.size }
+  return { run, begin, size: lock.size }
 }
 
-/** Not a closure in `commit`, which would keep `ops`, and so a whole prompt, for as long as the disk takes. */
+const isWrite = <A, E>(decided: Either.Either<Plan<A>, E>): decided is Either.Right<E, Plan<A>> =>
+  Either.isRight(decided) && decided.right.ops.length > 0
+
+const withoutWrite = <A, E>(decided: Either.Either<Plan<A>, E>, leave: () => void): Either.Either<A, E> => {
+  leave()
+  return Either.map(decided, ({ answer }) => answer)
+}
+
+/** Not a closure in `write`, which would keep `ops`, and so a whole prompt, for as long as the disk takes. */
 const whenDone =
   <A>(
     answer: A,
@@ -113,14 +138,14 @@ const whenDone =
     onFailed: (() => void) | undefined,
     stop: () => void,
     leave: () => void,
-    resume: (result: Effect.Effect<A, KvError>) => void,
+    done: Done<A, never>,
   ) =>
   (error: KvError | null) => {
     stop()
     if (error === null) onCommitted?.()
     else onFailed?.()
     leave()
-    resume(error === null ? Effect.succeed(answer) : Effect.fail(error))
+    done(error === null ? Either.right(answer) : Either.left(error))
   }
 
 const attempt = <A, E>(

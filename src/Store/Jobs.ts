@@ -22,6 +22,7 @@ export interface Jobs {
   readonly tally: Tally
   readonly watch: Watch.Watch
   readonly run: Commit.Commit["run"]
+  readonly begin: Commit.Commit["begin"]
   readonly nextSequence: () => number
 
   readonly find: (id: JobId) => Job | null
@@ -55,7 +56,7 @@ export const warn = (what: string): Effect.Effect<void> =>
 
 export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
   Effect.map(Open.open(kv), ({ sequence: highest, tally }) => {
-    const { run } = Commit.make(kv)
+    const { begin, run } = Commit.make(kv)
     const watch = Watch.make()
     let sequence = highest
     const nextSequence = () => ++sequence
@@ -88,6 +89,7 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
       tally,
       watch,
       run,
+      begin,
       nextSequence,
       find,
       input: (id) => {

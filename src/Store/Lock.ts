@@ -12,41 +12,54 @@ export interface Ticket {
 
 export interface Lock {
   readonly enter: (key: string) => Ticket
+  /** Whether nobody holds the key. */
+  readonly isFree: (key: string) => boolean
   /** How many keys are held. */
   readonly size: () => number
 }
 
-interface Place {
-  held: boolean
-  callback: (() => void) | null
+/** The first of a line holds the key. */
+type Lines = Map<string, Array<Place>>
+
+class Place implements Ticket {
+  private callback: (() => void) | null = null
+
+  constructor(
+    private readonly lines: Lines,
+    private readonly line: Array<Place>,
+    private readonly key: string,
+  ) {
+    line.push(this)
+  }
+
+  isHeld(): boolean {
+    return this.line[0] === this
+  }
+
+  onHeld(callback: () => void): void {
+    if (this.isHeld()) callback()
+    else this.callback = callback
+  }
+
+  leave(): void {
+    const at = this.line.indexOf(this)
+    if (at === -1) return
+    this.line.splice(at, 1)
+    const [first] = this.line
+    if (first === undefined) this.lines.delete(this.key)
+    else if (at === 0) first.callback?.()
+  }
 }
 
 export const make = (): Lock => {
-  const lines = new Map<string, Set<Place>>()
+  const lines: Lines = new Map()
   return {
     size: () => lines.size,
+    isFree: (key) => !lines.has(key),
     enter: (key) => {
-      const line = lines.get(key) ?? new Set()
-      const place: Place = { held: line.size === 0, callback: null }
-      if (place.held) lines.set(key, line)
-      line.add(place)
-      return {
-        isHeld: () => place.held,
-        onHeld: (callback) => {
-          if (place.held) callback()
-          else place.callback = callback
-        },
-        leave: () => {
-          if (!line.delete(place)) return
-          if (line.size === 0) lines.delete(key)
-          if (!place.held) return
-          for (const first of line) {
-            first.held = true
-            first.callback?.()
-            return
-          }
-        },
-      }
+      const line = lines.get(key) ?? []
+      if (line.length === 0) lines.set(key, line)
+      return new Place(lines, line, key)
     },
   }
 }

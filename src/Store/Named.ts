@@ -1,8 +1,18 @@
 /** What every operation of a store has beside what it does: its name in errors, and its time. */
-import { Effect } from "effect"
+import { Effect, Either } from "effect"
 import { observe } from "../Metrics.js"
 import { StoreError } from "../Store.js"
 import { KvError } from "./Kv.js"
+
+const toStoreError = (operation: string, { cause, detail, reason }: KvError): StoreError =>
+  new StoreError({ operation, reason, detail, cause })
+
+/** Tells how long the operation took that begins now. */
+const stopwatch = (operation: string): (() => void) => {
+  // Of the machine and not of Effect's clock: how long the disk takes is no matter of a clock that is under test.
+  const since = performance.now()
+  return () => observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000)
+}
 
 /** Gives an error of the backend the name of the operation. */
 export const failing =
@@ -11,7 +21,7 @@ export const failing =
     Effect.catchIf(
       self,
       (error): error is Extract<E, KvError> => error instanceof KvError,
-      ({ cause, detail, reason }) => Effect.fail(new StoreError({ operation, reason, detail, cause })),
+      (error) => Effect.fail(toStoreError(operation, error)),
     )
 
 /** The same, and times it, unless it is interrupted. One step of a fiber: every operation of a store goes through it. */
@@ -19,9 +29,7 @@ export const named =
   (operation: string) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, StoreError | Exclude<E, Extract<E, KvError>>, R> =>
     Effect.suspend(() => {
-      // Of the machine and not of Effect's clock: how long the disk takes is no matter of a clock that is under test.
-      const since = performance.now()
-      const took = () => observe("offload_store_seconds", { operation }, (performance.now() - since) / 1000)
+      const took = stopwatch(operation)
       return Effect.matchEffect(failing(operation)(self), {
         onFailure: (error) => {
           took()
@@ -33,3 +41,15 @@ export const named =
         },
       })
     })
+
+/** What `named` does to an effect, to what is called back. */
+export const namedDone = <A, E>(
+  operation: string,
+  done: (result: Either.Either<A, E | StoreError>) => void,
+): ((result: Either.Either<A, E | KvError>) => void) => {
+  const took = stopwatch(operation)
+  return (result) => {
+    took()
+    done(Either.mapLeft(result, (error) => (error instanceof KvError ? toStoreError(operation, error) : error)))
+  }
+}

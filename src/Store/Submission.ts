@@ -1,9 +1,8 @@
 /** Saves a job, once for each idempotency key, and within the limit of its queue. */
-import { type Effect, Either } from "effect"
+import { Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
-import type { Job } from "../Job.js"
-import { IdempotencyConflict, QueueFull } from "../Store.js"
-import { answer, type Plan } from "./Commit.js"
+import { IdempotencyConflict, QueueFull, type Submitted } from "../Store.js"
+import { answer, type Decide, type Done, type Plan } from "./Commit.js"
 import type { Jobs } from "./Jobs.js"
 import { type KvError, type Op, put } from "./Kv.js"
 import * as Record from "./Record.js"
@@ -12,16 +11,44 @@ import type { Limits } from "./Tally.js"
 /** How long the first use of a key counts. */
 export const idempotencyMillis = 24 * 60 * 60 * 1000
 
-interface Submitted {
-  readonly job: Job
-  readonly created: boolean
+/** What is decided about a submission, and under which locks. */
+interface Submitting {
+  readonly keys: ReadonlyArray<string>
+  readonly decide: Decide<Submitted, IdempotencyConflict | QueueFull>
 }
 
+/** Saves a submission. */
 export const create = (
   jobs: Jobs,
   submission: Transition.NewJob,
   limits: Limits,
 ): Effect.Effect<Submitted, IdempotencyConflict | QueueFull | KvError> => {
+  const { decide, keys } = submitting(jobs, submission, limits)
+  return Effect.map(jobs.run(keys, decide), withCounts(jobs))
+}
+
+/** The same without a fiber; `false`: it has to wait for another one, and nothing was done. */
+export const begin = (
+  jobs: Jobs,
+  submission: Transition.NewJob,
+  limits: Limits,
+  now: number,
+  done: Done<Submitted, IdempotencyConflict | QueueFull>,
+): boolean => {
+  const { decide, keys } = submitting(jobs, submission, limits)
+  return jobs.begin(keys, decide, now, (result) => done(Either.map(result, withCounts(jobs))))
+}
+
+/** A job that was just saved, with its place in the queue. */
+const withCounts =
+  ({ tally }: Jobs) =>
+  (submitted: Submitted): Submitted => {
+    const { created, job } = submitted
+    const counts = created ? tally.of(job.resource) : null
+    return counts === null ? submitted : { job, created, counts }
+  }
+
+const submitting = (jobs: Jobs, submission: Transition.NewJob, limits: Limits): Submitting => {
   const { caller, id, idempotency } = submission
 
   /** A call that failed as `unavailable` may have saved the job after all, before it is made again. */
@@ -30,18 +57,22 @@ export const create = (
     return job === null ? save(jobs, submission, limits, now, more) : Either.right(answer({ job, created: false }))
   }
 
-  if (idempotency === null) return jobs.run([id], (now) => unlessSaved(now, []))
+  if (idempotency === null) return { keys: [id], decide: (now) => unlessSaved(now, []) }
   const key = Record.idempotencyKey(caller, idempotency.key)
   const { fingerprint } = idempotency
-  return jobs.run([key, id], (now): Either.Either<Plan<Submitted>, IdempotencyConflict | QueueFull> => {
-    const use = jobs.firstUse(key)
-    const job = use === null || now - use.at >= idempotencyMillis ? null : jobs.find(use.id)
-    if (job === null)
-      return unlessSaved(now, [put("idempotency", key, Record.encodeFirstUse({ id, fingerprint, at: now }))])
-    return use?.fingerprint === fingerprint
-      ? Either.right(answer({ job, created: false }))
-      : Either.left(new IdempotencyConflict({ key: idempotency.key, id: job.id }))
-  })
+  return {
+    keys: [key, id],
+    decide: (now) => {
+      const use = jobs.firstUse(key)
+      const job = use === null || now - use.at >= idempotencyMillis ? null : jobs.find(use.id)
+      if (job === null) {
+        return unlessSaved(now, [put("idempotency", key, Record.encodeFirstUse({ id, fingerprint, at: now }))])
+      }
+      return use?.fingerprint === fingerprint
+        ? Either.right(answer({ job, created: false }))
+        : Either.left(new IdempotencyConflict({ key: idempotency.key, id: job.id }))
+    },
+  }
 }
 
 const save = (

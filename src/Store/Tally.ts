@@ -14,6 +14,8 @@ export interface Limits {
 export interface Tally {
   /** Of each resource, in each state. */
   readonly counts: () => ReadonlyMap<string, Counts>
+  /** Of one resource; `null` where it has none. */
+  readonly of: (resource: string) => Counts | null
   readonly add: (owner: Owner, status: Status, change?: 1 | -1) => void
   /** A job that was `before` is `after`; `null` is absent. */
   readonly move: (before: Job | null, after: Job | null) => void
@@ -44,13 +46,17 @@ export const make = (): Tally => {
     const { resource } = owner
     const row = rows.get(resource) ?? { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 }
     row[status] += change
-    if (Object.values(row).every((count) => count === 0)) rows.delete(resource)
+    if (change < 0 && Object.values(row).every((count) => count === 0)) rows.delete(resource)
     else rows.set(resource, row)
     if (status === "queued") place(owner, change)
   }
 
   return {
     counts: () => new Map(Array.from(rows, ([resource, row]) => [resource, { ...row }])),
+    of: (resource) => {
+      const row = rows.get(resource)
+      return row === undefined ? null : { ...row }
+    },
     add,
     move: (before, after) => {
       if (before !== null && after !== null && before.status === after.status) return
