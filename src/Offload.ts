@@ -7,36 +7,19 @@
  * const fiber = yield* fork(settled)                           // the work itself does not compile here
  * ```
  */
-import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
-import {
-  deliveries,
-  type Event,
-  type Input,
-  isTerminal,
-  type Job,
-  type JobId,
-  type Metadata,
-  makeId,
-  type Status,
-} from "./Job.js"
+import { Chunk, Clock, Context, Effect, Layer, Option, Stream } from "effect"
+import { deliveries, type Event, type Input, isTerminal, type Job, type JobId, type Status } from "./Job.js"
 import { Dispatcher, type Needs } from "./Offload/Dispatcher.js"
-import { logCancel, logSubmitted } from "./Offload/JobLog.js"
+import { logCancel } from "./Offload/JobLog.js"
 import { Outcomes } from "./Offload/Outcomes.js"
 import { Permits } from "./Offload/Permits.js"
 import type { Spool, SpoolError } from "./Offload/Spool.js"
+import { type Snapshot, type Submit, UnknownResource } from "./Offload/Submission.js"
+import * as Submitting from "./Offload/Submit.js"
 import { Worker } from "./Offload/Worker.js"
 import { OffloadConfig, type Resource } from "./OffloadConfig.js"
-import {
-  type Counts,
-  type IdempotencyConflict,
-  type JobNotFound,
-  type JobNotTerminal,
-  type Page,
-  QueueFull,
-  Store,
-  type StoreError,
-} from "./Store.js"
-import { Webhook, type WebhookRefused } from "./Webhook.js"
+import { type Counts, type JobNotFound, type JobNotTerminal, type Page, Store, type StoreError } from "./Store.js"
+import { Webhook } from "./Webhook.js"
 
 export {
   CurrentAttempt,
@@ -47,53 +30,17 @@ export {
   type Settled,
   settle,
 } from "./Offload/Settle.js"
+export {
+  type Snapshot,
+  type Submission,
+  type Submit,
+  type SubmitError,
+  type Submitted,
+  UnknownResource,
+  WebhooksNotConfigured,
+} from "./Offload/Submission.js"
 export { IdempotencyConflict, JobNotFound, JobNotTerminal, QueueFull, StoreError } from "./Store.js"
 export { WebhookRefused } from "./Webhook.js"
-
-/** The job has a webhook, and there is no secret to sign its delivery with; nothing was saved. */
-export class WebhooksNotConfigured extends Schema.TaggedError<WebhooksNotConfigured>()("WebhooksNotConfigured", {}) {
-  override get message(): string {
-    return "The service sends no webhooks: OFFLOAD_WEBHOOK_SECRET is not set."
-  }
-}
-
-/** No resource has this name; nothing was saved. */
-export class UnknownResource extends Schema.TaggedError<UnknownResource>()("UnknownResource", {
-  resource: Schema.String,
-  known: Schema.Array(Schema.String),
-}) {
-  override get message(): string {
-    return `There is no resource '${this.resource}'. Known: ${this.known.join(", ")}.`
-  }
-}
-
-/** What a caller asks for. Durations are milliseconds; what is absent takes the service's default. */
-export interface Submission {
-  readonly caller: string
-  /** The first of the configured ones where it is absent. */
-  readonly resource?: string | undefined
-  readonly input: Input
-  readonly metadata: Metadata
-  readonly maxAttempts?: number | undefined
-  readonly timeoutMillis?: number | undefined
-  readonly maxCostUsd?: number | undefined
-  readonly deadlineMillis?: number | undefined
-  /** Where its outcome is to be told. */
-  readonly webhook?: { readonly url: string } | undefined
-  readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined
-}
-
-/** A job with everything that can be said of it now. */
-export interface Snapshot {
-  readonly job: Job
-  readonly input: Input
-  /** The text of the newest attempt so far. */
-  readonly output: string
-  /** While queued: how many jobs go first (`null` in backoff), and when it is expected to begin (`null`: not known). */
-  readonly queue: { readonly ahead: number | null; readonly expectedStartAt: number | null } | null
-  /** How its outcome is being told: `null` before it has ended, without a webhook, and once that is no longer kept. */
-  readonly delivery: Job | null
-}
 
 /** What does the jobs, and what tells of their ends. */
 type Work = Worker | Webhook
@@ -117,17 +64,8 @@ export interface ResourceState {
 export class Offload extends Context.Tag("effect-offload/Offload")<
   Offload,
   {
-    /**
-     * Saves a job and, where a permit is free, forks it, in one uninterruptible step: once this answers, the job is
-     * durable and will reach exactly one terminal state. `created: false`: an earlier submission with the same
-     * idempotency key.
-     */
-    readonly submit: (
-      submission: Submission,
-    ) => Effect.Effect<
-      { readonly snapshot: Snapshot; readonly created: boolean },
-      UnknownResource | WebhooksNotConfigured | WebhookRefused | IdempotencyConflict | QueueFull | StoreError
-    >
+    /** Saves a job and, where a permit is free, forks it. */
+    readonly submit: Submit
     readonly get: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
     /** The job alone. */
     readonly job: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
@@ -207,14 +145,6 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           return Math.max(now, usage.heldUntil ?? 0) + Math.round(rounds * usage.serviceMillis)
         }
 
-        /** When a permit is given back next, on the average. */
-        const placeSoon = (resource: string): { readonly retryAfterMillis?: number } => {
-          const usage = permits.usage(resource)
-          return usage === null || usage.serviceMillis === null
-            ? {}
-            : { retryAfterMillis: Math.ceil(usage.serviceMillis / usage.permits) }
-        }
-
         const place = (job: Job) =>
           Effect.gen(function* () {
             if (job.status !== "queued") return null
@@ -222,14 +152,6 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             if (ahead === null) return { ahead, expectedStartAt: job.retryAt }
             const { running } = yield* countsOf(job.resource)
             return { ahead, expectedStartAt: expectedStartAt(job, ahead, running, yield* Clock.currentTimeMillis) }
-          })
-
-        // The newest job is the last, or earlier where callers take turns. Counting those before it, as `place` does,
-        // would make each submission dearer than the one before.
-        const lastPlace = (job: Job) =>
-          Effect.map(countsOf(job.resource), ({ queued, running }) => {
-            const ahead = Math.max(0, queued - 1)
-            return { ahead, expectedStartAt: expectedStartAt(job, ahead, running, job.createdAt) }
           })
 
         const countsOf = (resource: string) =>
@@ -248,87 +170,17 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
         /** Each of the two is removed when its own retention ends. */
         const deliveryOf = (id: JobId) => Effect.catchTag(store.get(id), "JobNotFound", () => Effect.succeed(null))
 
-        /** What the job keeps of its webhook, if it has one that is taken. */
-        const webhookOf = (
-          webhook: Submission["webhook"],
-          now: number,
-        ): Effect.Effect<Job["webhook"], WebhooksNotConfigured | WebhookRefused> => {
-          if (webhook === undefined) return Effect.succeed(null)
-          if (config.webhookSecrets.length === 0) return new WebhooksNotConfigured()
-          return Effect.as(webhooks.check(webhook.url), {
-            url: webhook.url,
-            delivery: makeId(now),
-            maxAttempts: config.webhookRetry.length + 1,
-            timeoutMillis: config.webhookTimeout,
-          })
-        }
-
         const get = (id: JobId) => Effect.flatMap(store.getWithInput(id), ({ job, input }) => snapshot(job, input))
-
-        const limits = { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller }
-
-        const submit: Offload["Type"]["submit"] = (submission) => {
-          const { resource: name } = submission
-          const resource = name === undefined ? Effect.succeed(config.resources[0]) : find(name)
-          return Effect.uninterruptible(Effect.flatMap(resource, (resource) => save(submission, resource)))
-        }
-
-        const save = (submission: Submission, resource: Resource) =>
-          Effect.clockWith((clock) => {
-            const now = clock.unsafeCurrentTimeMillis()
-            return Effect.flatMap(webhookOf(submission.webhook, now), (webhook) =>
-              Effect.matchEffect(store.create(newJob(submission, resource, webhook, now), limits), {
-                onFailure: (error) =>
-                  Effect.fail(
-                    error._tag === "QueueFull" ? new QueueFull({ ...error, ...placeSoon(resource.name) }) : error,
-                  ),
-                onSuccess: ({ created, job }) =>
-                  Effect.map(created ? saved(job, submission.input) : repeated(job, submission.input), (snapshot) => ({
-                    snapshot,
-                    created,
-                  })),
-              }),
-            )
-          })
-
-        const newJob = (submission: Submission, resource: Resource, webhook: Job["webhook"], now: number) => ({
-          id: makeId(now),
-          resource: resource.name,
-          caller: submission.caller,
-          input: submission.input,
-          metadata: submission.metadata,
-          maxAttempts: submission.maxAttempts ?? config.maxAttempts,
-          timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
-          maxCostUsd: submission.maxCostUsd ?? null,
-          deadlineMillis: submission.deadlineMillis ?? null,
-          webhook,
-          idempotency: submission.idempotency ?? null,
+        const submit = yield* Submitting.make({
+          config,
+          dispatcher,
+          expectedStartAt,
+          find,
+          get,
+          permits,
+          store,
+          webhooks,
         })
-
-        // The job is saved: a store that fails now must not turn the answer into a refusal.
-        const saved = (job: Job, input: Input) =>
-          Effect.zipRight(
-            Effect.zipRight(logSubmitted(job), dispatcher.feed(job.resource)),
-            orAsSaved(
-              Effect.map(lastPlace(job), (queue) => ({ job, input, output: "", queue, delivery: null })),
-              job,
-              input,
-            ),
-          )
-        const repeated = (job: Job, input: Input) => orAsSaved(get(job.id), job, input)
-        const orAsSaved = (
-          found: Effect.Effect<Snapshot, JobNotFound | StoreError>,
-          job: Job,
-          input: Input,
-        ): Effect.Effect<Snapshot> =>
-          Effect.catchAll(found, (error) =>
-            Effect.as(
-              Effect.logWarning("answered without its place in the queue").pipe(
-                Effect.annotateLogs({ module: "Offload", jobId: job.id, error: error.message }),
-              ),
-              { job, input, output: "", queue: null, delivery: null },
-            ),
-          )
 
         const awaitEnd = (id: JobId, millis: number) => {
           const wait: Effect.Effect<void, JobNotFound | StoreError> = Effect.flatMap(store.get(id), (job) =>

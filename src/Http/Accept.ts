@@ -1,15 +1,16 @@
 /**
  * The one call that must cost as little as can be: `POST /jobs` of a client that waits for nothing. It goes from Node's
- * request to Node's response without a router, a scope and a span, in one fiber. Whatever is unusual about a request
- * goes the way of all others, before a byte of its body is read, and so does every request where somebody traces them.
+ * request to Node's response without a router, a scope and a span, and as a rule without a fiber. Whatever is unusual about
+ * a request goes the way of all others, before a byte of its body is read, and so does every request where somebody traces
+ * them; what turns out to be unusual later takes a fiber from there on.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Effect, Either, FiberRef, Runtime, Schema } from "effect"
 import { SubmitHeaders, SubmitJob } from "../Api.js"
 import { add } from "../Metrics.js"
-import { Offload } from "../Offload.js"
+import { Offload, type Submitted } from "../Offload.js"
 import { OffloadConfig } from "../OffloadConfig.js"
-import { Admission } from "./Admission.js"
+import { Admission, type RateLimitFields } from "./Admission.js"
 import { type Answer, write } from "./Answer.js"
 import { collect, decoder, isJson } from "./Body.js"
 import { type Caller, callerOf } from "./Caller.js"
@@ -24,27 +25,68 @@ const decode = decoder(SubmitJob)
 const decodeHeaders = Schema.decodeUnknownEither(SubmitHeaders)
 const noFields = Either.right<typeof SubmitHeaders.Type>({})
 
+const isSubmitted = <E>(rest: Effect.Effect<Submitted, E>): rest is Either.Right<E, Submitted> =>
+  Either.isEither(rest) && Either.isRight(rest)
+
 /** Makes what takes a request and answers it, or does nothing and says so by `false`. */
 export const make = (orProblem: OrProblem) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const admission = yield* Admission
     const config = yield* OffloadConfig
+    const clock = yield* Effect.clock
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     const isOff = isTraced || config.corsOrigins.length > 0 || config.role === "worker"
 
-    const answer = (body: SubmitJob, caller: Caller["Type"], key: string | undefined): Effect.Effect<Answer> =>
-      Effect.map(
-        orProblem(
-          Effect.flatMap(admission.submit(caller), (fields) =>
-            Effect.map(offload.submit(toSubmission(body, caller.name, key)), ({ snapshot }) =>
-              accepted(snapshot, fields),
-            ),
-          ),
+    const send = (answer: Answer, response: ServerResponse): void => {
+      add("offload_http_requests_total", { method: "POST", status: String(answer.status) })
+      write(answer, response)
+    }
+
+    /** The short way's end: what is still to be done takes a fiber. */
+    const finish = (
+      rest: Effect.Effect<Submitted, Problem | ServiceError>,
+      fields: RateLimitFields,
+      response: ServerResponse,
+    ): void => {
+      run(
+        Effect.map(orProblem(rest), (result) =>
+          send(result instanceof Problem ? toAnswer(result) : accepted(result.snapshot, fields), response),
         ),
-        (result) => (result instanceof Problem ? toAnswer(result) : result),
       )
+    }
+
+    /** A bug is logged and answered, as on the long way, and does not end the process. */
+    const unlessBroken = (response: ServerResponse, act: () => void): void => {
+      try {
+        act()
+      } catch (defect) {
+        finish(Effect.die(defect), {}, response)
+      }
+    }
+
+    const submit = (
+      body: SubmitJob,
+      caller: Caller["Type"],
+      key: string | undefined,
+      response: ServerResponse,
+    ): void => {
+      const admitted = admission.take(caller, clock.unsafeCurrentTimeMillis())
+      if (Either.isLeft(admitted)) {
+        send(toAnswer(admitted.left), response)
+        return
+      }
+      const fields = admitted.right
+      const submission = toSubmission(body, caller.name, key)
+      const isBegun = offload.submit.begin?.(submission, (rest) => {
+        if (isSubmitted(rest)) {
+          const { snapshot } = rest.right
+          unlessBroken(response, () => send(accepted(snapshot, fields), response))
+        } else finish(rest, fields, response)
+      })
+      if (isBegun !== true) finish(offload.submit(submission), fields, response)
+    }
 
     return (request: IncomingMessage, response: ServerResponse): boolean => {
       if (isOff || request.method !== "POST" || request.url !== "/jobs") return false
@@ -57,14 +99,10 @@ export const make = (orProblem: OrProblem) =>
       const fields = headers["idempotency-key"] === undefined ? noFields : decodeHeaders(headers)
       if (Either.isLeft(fields)) return false
 
-      const end = (answer: Answer) => {
-        add("offload_http_requests_total", { method: "POST", status: String(answer.status) })
-        write(answer, response)
-      }
       collect(request, config.maxBodyBytes, (bytes) => {
         const body = Either.flatMap(bytes, decode)
-        if (Either.isLeft(body)) end(toAnswer(body.left))
-        else run(Effect.map(answer(body.right, caller.right, fields.right["idempotency-key"]), end))
+        if (Either.isLeft(body)) return send(toAnswer(body.left), response)
+        unlessBroken(response, () => submit(body.right, caller.right, fields.right["idempotency-key"], response))
       })
       return true
     }

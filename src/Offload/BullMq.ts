@@ -232,8 +232,8 @@ const make = Effect.gen(function* () {
   )
   const feed = (resource: string) => Effect.sync(() => all.get(resource)?.asked.unsafeOffer(undefined))
   /** For a job that has come: a thousand of them look once. */
-  const feedUnlessFull = (resource: string) =>
-    Effect.suspend(() => (all.get(resource)?.full ? Effect.void : feed(resource)))
+  const isHungry = (resource: string) => all.get(resource)?.full === false
+  const feedIfHungry = (resource: string) => Effect.suspend(() => (isHungry(resource) ? feed(resource) : Effect.void))
 
   yield* lanes.run({
     feed,
@@ -248,7 +248,8 @@ const make = Effect.gen(function* () {
   })
 
   return Dispatcher.of({
-    feed: feedUnlessFull,
+    feed: feedIfHungry,
+    isHungry,
     drain: lanes.drain,
     interrupt: lanes.interrupt,
     isDraining: lanes.isDraining,

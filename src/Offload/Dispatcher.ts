@@ -25,6 +25,8 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
      * itself cannot fail. Uninterruptible: a caller that goes away between saving and forking changes nothing.
      */
     readonly feed: (resource: string) => Effect.Effect<void>
+    /** Whether a job that has come could make `feed` do something at `now`. */
+    readonly isHungry: (resource: string, now: number) => boolean
     /** Interrupts the fiber that carries a job, if there is one here. Does not wait for its end. */
     readonly interrupt: (id: JobId) => Effect.Effect<void>
     /**
@@ -98,11 +100,16 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
           ),
         )
 
+      const isHungry = (resource: string, now: number): boolean => {
+        const lane = lanes.all.get(resource)
+        return lane !== undefined && free(lane, now) > 0
+      }
+
       const feed = (resource: string): Effect.Effect<void> =>
         Effect.flatMap(Clock.currentTimeMillis, (now) => {
           const lane = lanes.all.get(resource)
           const lock = locks.get(resource)
-          return lane === undefined || lock === undefined || free(lane, now) === 0
+          return lane === undefined || lock === undefined || !isHungry(resource, now)
             ? Effect.void
             : Effect.uninterruptible(lock.withPermits(1)(unlessStoreIsDown(lane, forkNext(lane))))
         })
@@ -111,6 +118,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
 
       return {
         feed,
+        isHungry,
         drain: lanes.drain,
         interrupt: lanes.interrupt,
         isDraining: lanes.isDraining,

@@ -6,6 +6,7 @@ import { Effect } from "effect"
 import { type Disposition, dispositions } from "../Job/JobError.js"
 import { isTerminal, type Job } from "../Job.js"
 import { add, observe } from "../Metrics.js"
+import * as PlainLog from "./PlainLog.js"
 
 /** What every line of a job's life carries. */
 const annotations = (job: Job) => ({
@@ -20,11 +21,21 @@ const annotations = (job: Job) => ({
 const logJob = (message: string, job: Job): Effect.Effect<void> =>
   Effect.logInfo(message).pipe(Effect.annotateLogs(annotations(job)))
 
+const countSubmitted = (job: Job): void => add("offload_jobs_submitted_total", { resource: job.resource })
+
 /** A job was saved. */
 export const logSubmitted = (job: Job): Effect.Effect<void> => {
-  add("offload_jobs_submitted_total", { resource: job.resource })
+  countSubmitted(job)
   return logJob("job queued", job)
 }
+
+/** The same without a fiber at a time: the line goes where those of the fiber go that asks for this. */
+export const submittedLog: Effect.Effect<(job: Job, now: number) => void> = Effect.map(PlainLog.info, (write) => {
+  return (job, now) => {
+    countSubmitted(job)
+    write("job queued", annotations(job), now)
+  }
+})
 
 /** An attempt of a job began. */
 export const logBegun = (job: Job): Effect.Effect<void> => {

@@ -1,0 +1,80 @@
+/** What is submitted, what is answered, and why a submission is refused. */
+import { type Effect, Schema } from "effect"
+import type { Input, Job, Metadata } from "../Job.js"
+import type { IdempotencyConflict, QueueFull, StoreError } from "../Store.js"
+import type { WebhookRefused } from "../Webhook.js"
+
+/** The job has a webhook, and there is no secret to sign its delivery with; nothing was saved. */
+export class WebhooksNotConfigured extends Schema.TaggedError<WebhooksNotConfigured>()("WebhooksNotConfigured", {}) {
+  override get message(): string {
+    return "The service sends no webhooks: OFFLOAD_WEBHOOK_SECRET is not set."
+  }
+}
+
+/** No resource has this name; nothing was saved. */
+export class UnknownResource extends Schema.TaggedError<UnknownResource>()("UnknownResource", {
+  resource: Schema.String,
+  known: Schema.Array(Schema.String),
+}) {
+  override get message(): string {
+    return `There is no resource '${this.resource}'. Known: ${this.known.join(", ")}.`
+  }
+}
+
+/** What a caller asks for. Durations are milliseconds; what is absent takes the service's default. */
+export interface Submission {
+  readonly caller: string
+  /** The first of the configured ones where it is absent. */
+  readonly resource?: string | undefined
+  readonly input: Input
+  readonly metadata: Metadata
+  readonly maxAttempts?: number | undefined
+  readonly timeoutMillis?: number | undefined
+  readonly maxCostUsd?: number | undefined
+  readonly deadlineMillis?: number | undefined
+  /** Where its outcome is to be told. */
+  readonly webhook?: { readonly url: string } | undefined
+  readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined
+}
+
+/** A job with everything that can be said of it now. */
+export interface Snapshot {
+  readonly job: Job
+  readonly input: Input
+  /** The text of the newest attempt so far. */
+  readonly output: string
+  /** While queued: how many jobs go first (`null` in backoff), and when it is expected to begin (`null`: not known). */
+  readonly queue: { readonly ahead: number | null; readonly expectedStartAt: number | null } | null
+  /** How its outcome is being told: `null` before it has ended, without a webhook, and once that is no longer kept. */
+  readonly delivery: Job | null
+}
+
+/** `created: false`: an earlier submission with the same idempotency key. */
+export interface Submitted {
+  readonly snapshot: Snapshot
+  readonly created: boolean
+}
+
+/** Why a submission was not saved. */
+export type SubmitError =
+  | UnknownResource
+  | WebhooksNotConfigured
+  | WebhookRefused
+  | IdempotencyConflict
+  | QueueFull
+  | StoreError
+
+/** How a job is submitted. */
+export interface Submit {
+  /**
+   * Saves a job and, where a permit is free, forks it, in one uninterruptible step: once this answers, the job is
+   * durable and will reach exactly one terminal state.
+   */
+  (submission: Submission): Effect.Effect<Submitted, SubmitError>
+  /**
+   * The same without a fiber, for the usual submission. Calls back once, when the job is saved or refused: with an
+   * `Either` where there is nothing left to do, else with the rest of the effect, which has to be run. `false`: this
+   * submission needs the effect, and nothing was done.
+   */
+  readonly begin?: (submission: Submission, done: (rest: Effect.Effect<Submitted, SubmitError>) => void) => boolean
+}

@@ -1,0 +1,182 @@
+/**
+ * Submitting a job: what is saved, and what is answered. As an effect for everybody, and with a callback for the one
+ * call that must cost as little as can be.
+ */
+import { Effect, Either } from "effect"
+import { type Input, type Job, type JobId, makeId } from "../Job.js"
+import type { OffloadConfig, Resource } from "../OffloadConfig.js"
+import {
+  type Counts,
+  type JobNotFound,
+  QueueFull,
+  type Submitted as Saved,
+  type Store,
+  type StoreError,
+} from "../Store.js"
+import type { Webhook, WebhookRefused } from "../Webhook.js"
+import type { Dispatcher } from "./Dispatcher.js"
+import { logSubmitted, submittedLog } from "./JobLog.js"
+import type { Permits } from "./Permits.js"
+import {
+  type Snapshot,
+  type Submission,
+  type Submit,
+  type SubmitError,
+  type Submitted,
+  type UnknownResource,
+  WebhooksNotConfigured,
+} from "./Submission.js"
+
+interface Options {
+  readonly config: OffloadConfig["Type"]
+  readonly dispatcher: Dispatcher["Type"]
+  readonly permits: Permits["Type"]
+  readonly store: Store["Type"]
+  readonly webhooks: Webhook["Type"]
+  readonly find: (resource: string) => Effect.Effect<Resource, UnknownResource>
+  readonly get: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
+  /** When a job is expected to begin that has so many before it, while so many run. */
+  readonly expectedStartAt: (job: Job, ahead: number, running: number, now: number) => number | null
+}
+
+/** Logs as the fiber does that makes it. */
+export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, store, webhooks }: Options) =>
+  Effect.gen(function* () {
+    const clock = yield* Effect.clock
+    const logNow = yield* submittedLog
+    const limits = { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller }
+
+    const newJob = (submission: Submission, resource: Resource, webhook: Job["webhook"], now: number) => ({
+      id: makeId(now),
+      resource: resource.name,
+      caller: submission.caller,
+      input: submission.input,
+      metadata: submission.metadata,
+      maxAttempts: submission.maxAttempts ?? config.maxAttempts,
+      timeoutMillis: submission.timeoutMillis ?? resource.timeoutMillis,
+      maxCostUsd: submission.maxCostUsd ?? null,
+      deadlineMillis: submission.deadlineMillis ?? null,
+      webhook,
+      idempotency: submission.idempotency ?? null,
+    })
+
+    /** What the job keeps of its webhook, if it has one that is taken. */
+    const webhookOf = (
+      webhook: Submission["webhook"],
+      now: number,
+    ): Effect.Effect<Job["webhook"], WebhooksNotConfigured | WebhookRefused> => {
+      if (webhook === undefined) return Effect.succeed(null)
+      if (config.webhookSecrets.length === 0) return new WebhooksNotConfigured()
+      return Effect.as(webhooks.check(webhook.url), {
+        url: webhook.url,
+        delivery: makeId(now),
+        maxAttempts: config.webhookRetry.length + 1,
+        timeoutMillis: config.webhookTimeout,
+      })
+    }
+
+    /** When a permit is given back next, on the average. */
+    const placeSoon = (resource: string): { readonly retryAfterMillis?: number } => {
+      const usage = permits.usage(resource)
+      return usage === null || usage.serviceMillis === null
+        ? {}
+        : { retryAfterMillis: Math.ceil(usage.serviceMillis / usage.permits) }
+    }
+
+    const refusal = <E extends SubmitError>(error: E): E | QueueFull =>
+      error._tag === "QueueFull" ? new QueueFull({ ...error, ...placeSoon(error.resource) }) : error
+
+    // The newest job is the last, or earlier where callers take turns. Counting those before it, as `get` does, would
+    // make each submission dearer than the one before.
+    const last = (job: Job, input: Input, { queued, running }: Pick<Counts, "queued" | "running">): Snapshot => {
+      const ahead = Math.max(0, queued - 1)
+      const queue = { ahead, expectedStartAt: expectedStartAt(job, ahead, running, job.createdAt) }
+      return { job, input, output: "", queue, delivery: null }
+    }
+
+    const look = (job: Job, input: Input): Effect.Effect<Snapshot, StoreError> =>
+      Effect.map(store.counts, (counts) => last(job, input, counts.get(job.resource) ?? { queued: 0, running: 0 }))
+
+    // The job is saved: a store that fails now must not turn the answer into a refusal.
+    const orAsSaved = (
+      found: Effect.Effect<Snapshot, JobNotFound | StoreError>,
+      job: Job,
+      input: Input,
+    ): Effect.Effect<Snapshot> =>
+      Effect.catchAll(found, (error) =>
+        Effect.as(
+          Effect.logWarning("answered without its place in the queue").pipe(
+            Effect.annotateLogs({ module: "Offload", jobId: job.id, error: error.message }),
+          ),
+          { job, input, output: "", queue: null, delivery: null },
+        ),
+      )
+
+    /** The rest of a submission that is saved, and logged. */
+    const saved = ({ counts, created, job }: Saved, input: Input): Effect.Effect<Submitted> =>
+      Effect.map(
+        !created
+          ? orAsSaved(get(job.id), job, input)
+          : Effect.zipRight(
+              dispatcher.feed(job.resource),
+              counts === undefined
+                ? orAsSaved(look(job, input), job, input)
+                : Effect.sync(() => last(job, input, counts)),
+            ),
+        (snapshot) => ({ snapshot, created }),
+      )
+
+    const save = (submission: Submission, resource: Resource) =>
+      Effect.suspend(() => {
+        const now = clock.unsafeCurrentTimeMillis()
+        return Effect.flatMap(webhookOf(submission.webhook, now), (webhook) =>
+          Effect.matchEffect(store.create(newJob(submission, resource, webhook, now), limits), {
+            onFailure: (error) => Effect.fail(refusal(error)),
+            onSuccess: (submitted) => {
+              const rest = saved(submitted, submission.input)
+              return submitted.created ? Effect.zipRight(logSubmitted(submitted.job), rest) : rest
+            },
+          }),
+        )
+      })
+
+    /** What `save` does after the store's answer, without a fiber as far as that goes. */
+    const conclude = (
+      input: Input,
+      result: Either.Either<Saved, SubmitError>,
+    ): Effect.Effect<Submitted, SubmitError> => {
+      if (Either.isLeft(result)) return Either.left(refusal(result.left))
+      const { counts, created, job } = result.right
+      const now = clock.unsafeCurrentTimeMillis()
+      if (created) logNow(job, now)
+      return created && counts !== undefined && !dispatcher.isHungry(job.resource, now)
+        ? Either.right({ snapshot: last(job, input, counts), created })
+        : Effect.uninterruptible(saved(result.right, input))
+    }
+
+    const begin: Submit["begin"] = (submission, done) => {
+      const { resource: name = config.resources[0].name } = submission
+      const resource = config.resources.find((each) => each.name === name)
+      if (store.create.begin === undefined || resource === undefined || submission.webhook !== undefined) return false
+      const now = clock.unsafeCurrentTimeMillis()
+      const { input } = submission
+      return store.create.begin(newJob(submission, resource, null, now), limits, now, (result) => {
+        let rest: Effect.Effect<Submitted, SubmitError>
+        try {
+          rest = conclude(input, result)
+        } catch (defect) {
+          // Who commits in the same turn must not suffer from it, and the caller has to have an answer.
+          rest = Effect.die(defect)
+        }
+        done(rest)
+      })
+    }
+
+    const submit = (submission: Submission): Effect.Effect<Submitted, SubmitError> => {
+      const { resource: name } = submission
+      const resource = name === undefined ? Effect.succeed(config.resources[0]) : find(name)
+      return Effect.uninterruptible(Effect.flatMap(resource, (resource) => save(submission, resource)))
+    }
+
+    return Object.assign(submit, { begin }) satisfies Submit
+  })
