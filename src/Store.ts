@@ -118,8 +118,8 @@ export interface Advanced {
 export interface Submitted {
   readonly job: Job
   readonly created: boolean
-  /** How many jobs its resource has now that it is saved, where the store knows without looking. */
-  readonly counts?: Counts
+  /** How many jobs of its resource wait and run now that it is saved, where the store knows without another look. */
+  readonly counts?: Pick<Counts, "queued" | "running">
 }
 
 /** How a job is saved. */

@@ -134,6 +134,22 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
     )
 
     test(
+      "tells how many wait and run, where it tells it, of a job that is new",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const first = yield* store.create(submission(), roomy)
+        yield* store.claim(first.job.id, "demo")
+        yield* store.create(submission({ resource: "other" }), roomy)
+        const again = submission()
+        const { counts, created } = yield* store.create(again, roomy)
+        expect(created).toBe(true)
+        if (counts !== undefined) expect((yield* store.counts).get("llm")).toMatchObject({ ...counts })
+        if (counts !== undefined) expect(counts).toMatchObject({ queued: 1, running: 1 })
+        expect(yield* store.create(again, roomy)).not.toHaveProperty("counts")
+      }),
+    )
+
+    test(
       "stops at maxQueued, also with 200 at once, and counts jobs in backoff",
       Effect.gen(function* () {
         const store = yield* Store

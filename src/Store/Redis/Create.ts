@@ -1,8 +1,8 @@
 /** Saves a job, once for each idempotency key, and within the limits of its queue. */
 import { Clock, Effect } from "effect"
 import * as Transition from "../../Job/Transition.js"
-import { type Job, JobId } from "../../Job.js"
-import { IdempotencyConflict, QueueFull } from "../../Store.js"
+import { JobId } from "../../Job.js"
+import { IdempotencyConflict, QueueFull, type Submitted } from "../../Store.js"
 import { KvError } from "../Kv.js"
 import * as Record from "../Record.js"
 import { idempotencyMillis } from "../Submission.js"
@@ -12,11 +12,6 @@ import type { Jobs } from "./Jobs.js"
 import { countField } from "./Keys.js"
 import * as Scripts from "./Scripts.js"
 import { around, placeholder } from "./Sequence.js"
-
-interface Submitted {
-  readonly job: Job
-  readonly created: boolean
-}
 
 type Failure = IdempotencyConflict | QueueFull | KvError
 
@@ -59,12 +54,17 @@ export const create = (jobs: Jobs, submission: Transition.NewJob, limits: Limits
         idempotency?.fingerprint ?? "",
         now,
         idempotencyMillis,
+        countField(resource, "running"),
       ],
     )
-    const [verdict, first, second] = Array.isArray(reply) ? reply.map(String) : []
+    const [verdict, first, second, third] = Array.isArray(reply) ? reply.map(String) : []
     switch (verdict) {
       case "created":
-        return { job: { ...job, sequence: Number(first) }, created: true }
+        return {
+          job: { ...job, sequence: Number(first) },
+          created: true,
+          counts: { queued: Number(second), running: Number(third) },
+        }
       case "exists":
         return yield* saved(jobs, id)
       case "used":

@@ -45,8 +45,9 @@ end`
  * KEYS: idempotency, job, log, counts, queued, index, ready, heads, due:deadline, sequence
  * ARGV: id, the record before and after its sequence, input, event, field of \`counts\`, caller, limit of the resource,
  * limit of the caller or '', deadline or '', channel, whether there is an idempotency key, prefix of job keys,
- * fingerprint, now, milliseconds that a first use counts
- * Reply: {'created', sequence} | {'used', id, fingerprint} | {'exists'} | {'full', 'resource' | 'caller'}
+ * fingerprint, now, milliseconds that a first use counts, field of \`counts\` for those that run
+ * Reply: {'created', sequence, how many are queued, how many run} | {'used', id, fingerprint} | {'exists'} |
+ * {'full', 'resource' | 'caller'}
  */
 export const create = script(`${count}${head}${save}
 local id, caller, now = ARGV[1], ARGV[7], tonumber(ARGV[15])
@@ -69,7 +70,8 @@ if ARGV[12] == '1' then
   redis.call('HSET', KEYS[1], 'id', id, 'fingerprint', ARGV[14], 'at', ARGV[15])
   redis.call('PEXPIRE', KEYS[1], ARGV[16])
 end
-return {'created', sequence}`)
+local counts = redis.call('HMGET', KEYS[4], ARGV[6], ARGV[17])
+return {'created', sequence, counts[1] or '0', counts[2] or '0'}`)
 
 /**
  * Makes a record into the next one, and saves the delivery of a job that ends thereby.
