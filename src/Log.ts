@@ -78,7 +78,7 @@ const usualLine = ({ annotations, cause, date, fiberId, logLevel, message, spans
     timestamp: date.toISOString(),
     annotations: named,
     spans: {},
-    fiberId: FiberId.threadName(fiberId),
+    fiberId: fiberId._tag === "Runtime" ? `#${fiberId.id}` : FiberId.threadName(fiberId),
   })
 }
 
