@@ -1,6 +1,6 @@
 /** What the store does while its disk hangs or fails, with a backend that does what it is told. */
 import { describe, expect, it } from "@effect/vitest"
-import { Array as Arr, Effect, Either, Fiber } from "effect"
+import { Array as Arr, Effect, Either, Fiber, TestServices } from "effect"
 import type { JobId } from "../../src/Job.js"
 import * as Commit from "../../src/Store/Commit.js"
 import { type Kv, KvError, put } from "../../src/Store/Kv.js"
@@ -150,6 +150,57 @@ describe("a disk that fails", () => {
       expect(yield* Fiber.poll(waiting)).toMatchObject({ _tag: "None" })
       yield* store.settle(job.id, 1, succeeded)
       yield* Fiber.join(waiting)
+    }),
+  )
+})
+
+describe("a change without a fiber", () => {
+  const write = () => Either.right({ ...Commit.answer(1), ops: [put("meta", "a", "b")] })
+
+  it.effect("is made once its disk confirms it, and not begun while somebody holds one of its locks", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const commit = Commit.make(disk.kv)
+      const told: Array<unknown> = []
+      const tell = (result: unknown) => told.push(result)
+      disk.hangs = true
+      expect(commit.begin(["a", "b"], write, 0, tell)).toBe(true)
+      expect(commit.begin(["b"], write, 0, tell)).toBe(false)
+      expect(told).toEqual([])
+      disk.goOn()
+      expect(told).toEqual([Either.right(1)])
+      disk.broken = true
+      expect(commit.begin(["a", "b"], write, 0, tell)).toBe(true)
+      expect(told[1]).toMatchObject({ left: { _tag: "KvError", reason: "unavailable" } })
+      expect(commit.begin(["a"], () => Either.left("refused"), 0, tell)).toBe(true)
+      expect(told[2]).toEqual(Either.left("refused"))
+      expect(() =>
+        commit.begin(
+          ["a"],
+          () => {
+            throw new Error("a bug")
+          },
+          0,
+          tell,
+        ),
+      ).toThrow("a bug")
+      expect(told).toHaveLength(3)
+      expect(commit.size()).toBe(0)
+    }),
+  )
+
+  it.effect("is told of a disk that hangs after 2 s, once", () =>
+    Effect.gen(function* () {
+      const disk = makeDisk()
+      const commit = Commit.make(disk.kv)
+      const told: Array<unknown> = []
+      disk.hangs = true
+      commit.begin(["a"], write, 0, (result) => told.push(result))
+      yield* until(() => told.length === 1).pipe(TestServices.provideLive)
+      expect(told[0]).toMatchObject({ left: { _tag: "KvError", reason: "unavailable" } })
+      disk.goOn()
+      expect(told).toHaveLength(1)
+      expect(commit.size()).toBe(0)
     }),
   )
 })
