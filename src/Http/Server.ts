@@ -65,8 +65,14 @@ const connections = (server: NodeServer): Connections["Type"] => ({
 const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]
 
 /** Every Host field of a request. Node hands on the first of them alone, and a proxy before it may read another. */
-export const hostsOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<string> =>
-  rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "host")
+export const hostsOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<string> => {
+  const hosts: Array<string> = []
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    const [name, value] = [rawHeaders[at], rawHeaders[at + 1]]
+    if (name?.length === 4 && name.toLowerCase() === "host" && value !== undefined) hosts.push(value)
+  }
+  return hosts
+}
 
 /** Whether there is one Host field, and it is one of the service's own names (protection against DNS rebinding). */
 export const isOwnHost = (

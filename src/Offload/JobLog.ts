@@ -2,7 +2,7 @@
  * What the world is told of a job: for each change of its state one log line, with the same fields, and a count. Never
  * its input, its output or its `stderr`.
  */
-import { Effect } from "effect"
+import { Effect, HashMap } from "effect"
 import { type Disposition, dispositions } from "../Job/JobError.js"
 import { isTerminal, type Job } from "../Job.js"
 import { add, observe } from "../Metrics.js"
@@ -30,12 +30,23 @@ export const logSubmitted = (job: Job): Effect.Effect<void> => {
 }
 
 /** The same without a fiber at a time: the line goes where those of the fiber go that asks for this. */
-export const submittedLog: Effect.Effect<(job: Job, now: number) => void> = Effect.map(PlainLog.info, (write) => {
-  return (job, now) => {
-    countSubmitted(job)
-    write("job queued", annotations(job), now)
-  }
-})
+export const submittedLog: Effect.Effect<(job: Job, now: number) => void> = Effect.map(
+  Effect.all([PlainLog.info, Effect.logAnnotations]),
+  ([write, own]) => {
+    /** By resource: what the lines of two new jobs share is all but the id. */
+    const known = new Map<string, PlainLog.Annotations>()
+    const annotationsOf = (job: Job): PlainLog.Annotations => {
+      const found =
+        known.get(job.resource) ?? HashMap.union(own, HashMap.fromIterable(Object.entries(annotations(job))))
+      known.set(job.resource, found)
+      return HashMap.set(found, "jobId", job.id)
+    }
+    return (job, now) => {
+      countSubmitted(job)
+      write("job queued", annotationsOf(job), now)
+    }
+  },
+)
 
 /** An attempt of a job began. */
 export const logBegun = (job: Job): Effect.Effect<void> => {
