@@ -4,7 +4,6 @@
  */
 import { Config, Effect, Layer, Option, Schedule } from "effect"
 import { sample } from "./Offload/Sample.js"
-import type { Offload } from "./Offload.js"
 
 /** `name=value,…`, percent-encoded. */
 const pairs = (text: string): Record<string, string> =>
@@ -23,16 +22,6 @@ const settings = Config.all({
   intervalMillis: Config.withDefault(Config.integer("OTEL_METRIC_EXPORT_INTERVAL"), 60_000),
 })
 
-/** Brings the metrics that are read up to date before each export. */
-const sampling = (intervalMillis: number): Layer.Layer<never, never, Offload> =>
-  Layer.scopedDiscard(
-    sample.pipe(
-      Effect.catchAll((error) => Effect.logDebug(`metrics not read: ${error.message}`)),
-      Effect.repeat(Schedule.spaced(Math.max(100, intervalMillis / 4))),
-      Effect.forkScoped,
-    ),
-  )
-
 /** Exports while the service lives; without an endpoint nothing is exported, and nothing is traced. */
 export const layer = Layer.unwrapEffect(
   Effect.gen(function* () {
@@ -41,12 +30,26 @@ export const layer = Layer.unwrapEffect(
     const { fetch, metrics, serialization, tracer } = yield* Effect.promise(load)
     const url = (path: string) => `${endpoint.value.replace(/\/+$/, "")}/v1/${path}`
     const resource = { serviceName }
-    return Layer.mergeAll(
+    return Layer.merge(
       metrics.layer({ url: url("metrics"), resource, headers, exportInterval: intervalMillis }),
       tracer.layer({ url: url("traces"), resource, headers }),
-      sampling(intervalMillis),
     ).pipe(Layer.provide(Layer.merge(serialization.layerJson, fetch.layer)))
   }),
+)
+
+/** Brings the metrics that are read up to date before each export. */
+export const sampling = Layer.unwrapEffect(
+  Effect.map(settings, ({ endpoint, intervalMillis, isDisabled }) =>
+    Option.isNone(endpoint) || isDisabled
+      ? Layer.empty
+      : Layer.scopedDiscard(
+          sample.pipe(
+            Effect.catchAll((error) => Effect.logDebug(`metrics not read: ${error.message}`)),
+            Effect.repeat(Schedule.spaced(Math.max(100, intervalMillis / 4))),
+            Effect.forkScoped,
+          ),
+        ),
+  ),
 )
 
 /** Where it is not used, it is not loaded. */

@@ -78,11 +78,13 @@ const announce = Effect.gen(function* () {
 
 const ServiceLayer = Layer.effectDiscard(announce).pipe(
   Layer.provide(Http.layer),
-  Layer.provide(Telemetry.layer),
+  Layer.provide(Telemetry.sampling),
   Layer.provide(OffloadLayer),
   Layer.provide(Subprocess.layer),
   Layer.provide(Post.layer),
   Layer.provide(StoreLayer),
+  // Before all that forks a fiber: each has the tracer, and the logger, of the one that forked it.
+  Layer.provide(Telemetry.layer),
   Layer.provide(LoggerLayer),
   Layer.provide(OffloadConfig.layerFromEnv),
   Layer.provide(NodeContext.layer),

@@ -27,10 +27,13 @@ export const allow = (
   further: ReadonlyArray<string>,
 ): Record<string, string> =>
   Object.fromEntries(
-    Object.entries(environment).flatMap(([name, value]) =>
-      value !== undefined &&
-      (names.includes(name) || further.includes(name) || prefixes.some((prefix) => name.startsWith(prefix)))
-        ? [[name, value]]
-        : [],
-    ),
+    Object.keys(environment)
+      .filter(
+        (name) => names.includes(name) || further.includes(name) || prefixes.some((prefix) => name.startsWith(prefix)),
+      )
+      // The process's own environment copies each value that is read.
+      .flatMap((name) => {
+        const value = environment[name]
+        return value === undefined ? [] : [[name, value]]
+      }),
   )

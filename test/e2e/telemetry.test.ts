@@ -57,6 +57,16 @@ describe("OTLP", () => {
     await expect.poll(() => metric("offload_permits")?.gauge?.dataPoints?.length).toBe(1)
     await expect.poll(() => spans().map(({ name }) => name)).toContain("Llm.run")
     await expect.poll(() => spans().map(({ name }) => name)).toContain("http.server POST")
+    // Those too that had to wait, and were not begun by the request that brought them.
+    const waited = await Promise.all(Array.from({ length: 5 }, () => service.submit(prompt, {}, { prefer: "wait=60" })))
+    const attempts = waited.map(({ body }) => `${body.id}.1`)
+    const traced = () =>
+      spans()
+        .filter(({ name }) => name === "Llm.run")
+        .flatMap(({ attributes }) => attributes)
+        .filter(({ key }: Json) => key === "attempt")
+        .map(({ value }: Json) => value.stringValue)
+    await expect.poll(traced).toEqual(expect.arrayContaining(attempts))
     expect(new Set(received.map(({ key }) => key))).toEqual(new Set(["a b"]))
     expect(JSON.stringify(received)).toContain('"offload"')
     expect(JSON.stringify(received)).not.toMatch(/canary/)
