@@ -1,7 +1,8 @@
 /**
  * The working directory of an attempt: empty, private, and removed at its end.
  */
-import { chmod, mkdtemp, readdir, rm, rmdir } from "node:fs/promises"
+import { mkdtempSync, rmdirSync } from "node:fs"
+import { chmod, readdir, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, type Scope } from "effect"
@@ -20,9 +21,7 @@ const unlock = async (folder: string): Promise<void> => {
 
 const remove = (folder: string): Effect.Effect<void> => {
   const removed = Effect.tryPromise(() => rm(folder, { recursive: true, force: true, maxRetries: 2, retryDelay: 20 }))
-  // Most are empty, and gone at once.
-  return Effect.tryPromise(() => rmdir(folder)).pipe(
-    Effect.catchAll(() => removed),
+  const removedWithAll = removed.pipe(
     Effect.catchAll(() =>
       Effect.zipRight(
         Effect.tryPromise(() => unlock(folder)),
@@ -33,6 +32,18 @@ const remove = (folder: string): Effect.Effect<void> => {
       Effect.annotateLogs(Effect.logWarning("a folder of an attempt could not be removed", error), { folder }),
     ),
   )
+  return Effect.suspend(() => (isRemovedEmpty(folder) ? Effect.void : removedWithAll))
+}
+
+/** Most are empty. One call takes less than to wait for a thread that makes it. */
+const isRemovedEmpty = (folder: string): boolean => {
+  try {
+    rmdirSync(folder)
+    return true
+  } catch {
+    // What it is that cannot be removed, the removal of everything tells.
+    return false
+  }
 }
 
 /** How the names of all folders of a service begin, so that they are found when it is gone. */
@@ -41,7 +52,7 @@ export const prefixOf = ({ installation, owner }: Identity): string => `${prefix
 /** Makes it, readable to its owner alone. */
 export const make = (identity: Identity): Effect.Effect<string, UnknownException, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.tryPromise(() => mkdtemp(join(tmpdir(), prefixOf(identity)))),
+    Effect.try(() => mkdtempSync(join(tmpdir(), prefixOf(identity)))),
     remove,
   )
 
