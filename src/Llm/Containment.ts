@@ -41,6 +41,8 @@ export interface Started {
 
 /** What can start one command. Either of its functions is called, once. */
 export interface Place {
+  /** Whether a command was there before: it may have done something to it that comes out only now. */
+  readonly isUsed: boolean
   /** Starts it at once; or resolves to the code with which the system refuses it. */
   readonly launch: (launch: Launch) => Started | Promise<string>
   /** No command is started after all. */

@@ -127,8 +127,12 @@ export const start = (
       rest = lines.pop() ?? ""
       for (const line of lines) {
         if (line === "ready") resolve(null)
-        else if (line !== "") exit([Number(line), null])
-        else {
+        else if (line !== "") {
+          const code = Number(line)
+          // The signal may have been for the whole group, and what is outside of the namespace may die a moment later.
+          if (code > 128) kill()
+          exit([code, null])
+        } else {
           // From here on it is the shell's own remarks ("Terminated").
           onError = () => {}
           running?.onBegin()

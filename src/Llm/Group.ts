@@ -23,6 +23,7 @@ exit $?`
 const wrap = (argv: Argv): Argv => ["/bin/sh", "-c", script, "offload", ...argv]
 
 const place: Place = {
+  isUsed: false,
   launch: ({ argv, cwd, env, onBegin, stdin }) => {
     const spawned = spawnGroup(wrap(argv), { cwd, env, pipes: 4 })
     if (spawned instanceof Promise) return spawned

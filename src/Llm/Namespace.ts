@@ -1,7 +1,7 @@
 /** PID namespaces: each holds one command at a time, and is kept for the next. */
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import type { Argv, Containment } from "./Containment.js"
+import type { Argv, Containment, Place } from "./Containment.js"
 import { type Identity, make as makeCookie, variable } from "./Cookie.js"
 import { prefixOf } from "./Folder.js"
 import { type ForkServer, type Options, start } from "./ForkServer.js"
@@ -39,8 +39,9 @@ const make = (options: () => Options, idleMillis: number): Containment => {
     return undefined
   }
 
-  const placeOf = (server: ForkServer) => ({
-    launch: (launch: Parameters<ForkServer["launch"]>[0]) => server.launch(launch, () => release(server)),
+  const placeOf = (server: ForkServer, isUsed: boolean): Place => ({
+    isUsed,
+    launch: (launch) => server.launch(launch, () => release(server)),
     release: () => release(server),
   })
 
@@ -48,7 +49,7 @@ const make = (options: () => Options, idleMillis: number): Containment => {
     mode: "namespace",
     prepare: async (onError) => {
       const found = takeIdle()
-      if (found !== undefined) return placeOf(found)
+      if (found !== undefined) return placeOf(found, true)
       if (closed) return "ECANCELED"
       const server = start(options(), onError)
       if (server instanceof Promise) return server
@@ -57,7 +58,7 @@ const make = (options: () => Options, idleMillis: number): Containment => {
       const timer = setTimeout(server.kill, startMillis)
       const refusal = await server.ready
       clearTimeout(timer)
-      return refusal ?? placeOf(server)
+      return refusal ?? placeOf(server, false)
     },
     close: async () => {
       closed = true

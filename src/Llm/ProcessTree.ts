@@ -98,7 +98,9 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
     // A namespace that ended by itself is empty. Whatever was killed from outside may leave something for a moment.
     const empty = containment.mode === "namespace" && signal === null
     if (!empty) started.signal("SIGKILL")
-    const [strays] = await Promise.all([empty ? false : killStrays(), stopped ? undefined : drain(started)])
+    // The pipes of a namespace that ended before the command began had no other end, and have none to come to.
+    const unread = stopped || (containment.mode === "namespace" && !begun)
+    const [strays] = await Promise.all([empty ? false : killStrays(), unread ? undefined : drain(started)])
     started.close()
     return !strays
   }
@@ -108,48 +110,53 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
     if (!(await settles(Promise.all(pipes.map(readToEnd)), drainMillis))) await setImmediate()
   }
 
+  const run = async (command: Command): Promise<Ended> => {
+    const place = await containment.prepare(command.onError)
+    if (typeof place === "string") return { _tag: "Refused", code: place }
+    if (ended) {
+      place.release()
+      return { _tag: "Refused", code: "ECANCELED" }
+    }
+    const started = place.launch({ ...command, onBegin: begin })
+    if (started instanceof Promise) return { _tag: "Refused", code: await started }
+    child = started
+    exit = undefined
+    exited = started.exited.then((told) => {
+      exit = told
+    })
+    gone = started.exited.then((told) => clear(started, told))
+
+    const { stderr, stdout } = started
+    // Output may be read before what says that it begins.
+    stdout.once("data", begin)
+    stderr.on("data", command.onError)
+    const stop = new Promise<Ended>((resolve, reject) => {
+      stdout.on("data", (chunk: Uint8Array) => {
+        if (stopped) return
+        try {
+          if (command.onOutput(chunk)) return
+          resolve({ _tag: "Stopped" })
+        } catch (error) {
+          reject(error)
+        }
+        stopped = true
+        // Not read any further, the pipe fills up and holds the command back until it is killed.
+        stdout.pause()
+      })
+    })
+
+    const exits = async (): Promise<Ended> => {
+      const told = await started.exited
+      await gone
+      if (begun) return { _tag: "Exited", ...exitOf(told) }
+      // A command that killed its group may have been told to have ended before its namespace had.
+      return place.isUsed ? run(command) : { _tag: "Refused", code: "ECONTAIN" }
+    }
+    return Promise.race([stop, exits()])
+  }
+
   return {
-    run: async (command) => {
-      const place = await containment.prepare(command.onError)
-      if (typeof place === "string") return { _tag: "Refused", code: place }
-      if (ended) {
-        place.release()
-        return { _tag: "Refused", code: "ECANCELED" }
-      }
-      const started = place.launch({ ...command, onBegin: begin })
-      if (started instanceof Promise) return { _tag: "Refused", code: await started }
-      child = started
-      exited = started.exited.then((told) => {
-        exit = told
-      })
-      gone = started.exited.then((told) => clear(started, told))
-
-      const { stderr, stdout } = started
-      // Output may be read before what says that it begins.
-      stdout.once("data", begin)
-      stderr.on("data", command.onError)
-      const stop = new Promise<Ended>((resolve, reject) => {
-        stdout.on("data", (chunk: Uint8Array) => {
-          if (stopped) return
-          try {
-            if (command.onOutput(chunk)) return
-            resolve({ _tag: "Stopped" })
-          } catch (error) {
-            reject(error)
-          }
-          stopped = true
-          // Not read any further, the pipe fills up and holds the command back until it is killed.
-          stdout.pause()
-        })
-      })
-
-      const exits = async (): Promise<Ended> => {
-        const told = await started.exited
-        await gone
-        return begun ? { _tag: "Exited", ...exitOf(told) } : { _tag: "Refused", code: "ECONTAIN" }
-      }
-      return Promise.race([stop, exits()])
-    },
+    run,
 
     end: async () => {
       ended = true

@@ -69,7 +69,7 @@ describe.skipIf(!namespaces)("a namespace", () => {
     "kill -KILL 1; kill -KILL $$",
   ])("is replaced when a command ends it: %s", async (end) => {
     await run(['eval "$1"', "{model}"], async ({ call }) => {
-      for (let n = 0; n < 3; n++) {
+      for (let n = 0; n < 20; n++) {
         const { result } = await call({ input: { prompt: "", model: `${end}; sleep 60` } })
         expect({ ...result }).toMatchObject({ _tag: "LlmExit" })
         expect(await call({ input: { prompt: "p", model: "cat" } })).toMatchObject({ text: "p", result: {} })
