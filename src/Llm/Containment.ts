@@ -53,6 +53,6 @@ export interface Containment {
   readonly mode: Mode
   /** Makes ready for a command, while none of its processes is there yet; or resolves to the code of a refusal. */
   readonly prepare: (onError: Launch["onError"]) => Promise<Place | string>
-  /** Resolves when nothing is left that was kept for further commands. */
+  /** Resolves when nothing is left that was kept for further commands, or after seconds if the system cannot end it. */
   readonly close: () => Promise<void>
 }

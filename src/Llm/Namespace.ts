@@ -1,13 +1,15 @@
 /** PID namespaces: each holds one command at a time, and is kept for the next. */
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
 import type { Argv, Containment, Place } from "./Containment.js"
 import { type Identity, make as makeCookie, variable } from "./Cookie.js"
 import { prefixOf } from "./Folder.js"
 import { type ForkServer, type Options, start } from "./ForkServer.js"
 
-/** The longest that one may take to begin. */
+/** The longest that one may take to begin, and all of them to end. */
 const startMillis = 5000
+const endMillis = 5000
 
 /** Keeps as many as there were commands at once, for as long as there is work. */
 const make = (options: () => Options, idleMillis: number): Containment => {
@@ -64,7 +66,9 @@ const make = (options: () => Options, idleMillis: number): Containment => {
       closed = true
       for (const timer of idle.values()) clearTimeout(timer)
       for (const server of servers) server.kill()
-      await Promise.all([...servers].map(({ gone }) => gone))
+      const all = Promise.all([...servers].map(({ gone }) => gone))
+      // What the system does not remove must not keep the service from its end.
+      await Promise.race([all, sleep(endMillis, undefined, { ref: false })])
     },
   }
 }
