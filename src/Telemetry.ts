@@ -14,19 +14,25 @@ const pairs = (text: string): Record<string, string> =>
     }),
   )
 
+/** `endpoint`: where it is to be exported to; none where nothing is. */
 const settings = Config.all({
   endpoint: Config.option(Config.nonEmptyString("OTEL_EXPORTER_OTLP_ENDPOINT")),
   isDisabled: Config.withDefault(Config.boolean("OTEL_SDK_DISABLED"), false),
   headers: Config.map(Config.withDefault(Config.string("OTEL_EXPORTER_OTLP_HEADERS"), ""), pairs),
   serviceName: Config.withDefault(Config.nonEmptyString("OTEL_SERVICE_NAME"), "offload"),
   intervalMillis: Config.withDefault(Config.integer("OTEL_METRIC_EXPORT_INTERVAL"), 60_000),
-})
+}).pipe(
+  Config.map(({ endpoint, isDisabled, ...others }) => ({
+    ...others,
+    endpoint: isDisabled ? Option.none<string>() : endpoint,
+  })),
+)
 
 /** Exports while the service lives; without an endpoint nothing is exported, and nothing is traced. */
 export const layer = Layer.unwrapEffect(
   Effect.gen(function* () {
-    const { endpoint, headers, intervalMillis, isDisabled, serviceName } = yield* settings
-    if (Option.isNone(endpoint) || isDisabled) return Layer.setTracerEnabled(false)
+    const { endpoint, headers, intervalMillis, serviceName } = yield* settings
+    if (Option.isNone(endpoint)) return Layer.setTracerEnabled(false)
     const { fetch, metrics, serialization, tracer } = yield* Effect.promise(load)
     const url = (path: string) => `${endpoint.value.replace(/\/+$/, "")}/v1/${path}`
     const resource = { serviceName }
@@ -39,8 +45,8 @@ export const layer = Layer.unwrapEffect(
 
 /** Brings the metrics that are read up to date before each export. */
 export const sampling = Layer.unwrapEffect(
-  Effect.map(settings, ({ endpoint, intervalMillis, isDisabled }) =>
-    Option.isNone(endpoint) || isDisabled
+  Effect.map(settings, ({ endpoint, intervalMillis }) =>
+    Option.isNone(endpoint)
       ? Layer.empty
       : Layer.scopedDiscard(
           sample.pipe(

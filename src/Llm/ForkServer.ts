@@ -97,10 +97,11 @@ export const start = (
   const { leader, stderr, stdin, stdout } = spawned
 
   let killed = false
+  const runs = (): boolean => leader.exitCode === null && leader.signalCode === null
   const kill = (): void => {
     killed = true
     // Once it has ended, its id may be another's.
-    if (leader.exitCode === null && leader.signalCode === null) signalGroup(leader, "SIGKILL")
+    if (runs()) signalGroup(leader, "SIGKILL")
   }
   let running: Running | null = null
   const exit = (exit: Exit): void => {
@@ -145,7 +146,7 @@ export const start = (
   return {
     ready,
     gone,
-    lives: () => !killed && leader.exitCode === null && leader.signalCode === null,
+    lives: () => !killed && runs(),
     kill,
     launch: (launch, release) => {
       const refuse = (code: string): Promise<string> => {

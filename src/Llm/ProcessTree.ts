@@ -90,7 +90,6 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
   let stopped = false
   let ended = false
   let exit: Exit | undefined
-  let exited: Promise<void> = Promise.resolve()
   /** After the exit: that nothing is left, and that the pipes are closed. */
   let gone: Promise<boolean> = Promise.resolve(true)
 
@@ -121,10 +120,10 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
     if (started instanceof Promise) return { _tag: "Refused", code: await started }
     child = started
     exit = undefined
-    exited = started.exited.then((told) => {
+    gone = started.exited.then((told) => {
       exit = told
+      return clear(started, told)
     })
-    gone = started.exited.then((told) => clear(started, told))
 
     const { stderr, stdout } = started
     // Output may be read before what says that it begins.
@@ -170,7 +169,7 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
         child.signal("SIGTERM")
         // One that is stopped cannot end.
         child.signal("SIGCONT")
-        await settles(exited, graceMillis)
+        await settles(child.exited, graceMillis)
       }
       if (runs()) {
         signals.push("SIGKILL")
