@@ -156,7 +156,7 @@ export const deliveries = "webhooks"
 export const Metadata = Schema.Record({ key: Schema.String, value: Schema.String })
 export type Metadata = typeof Metadata.Type
 
-/** `null` in the records of before there was such a member. */
+/** `null` where a record does not have the member. */
 const orNull = <A, I>(schema: Schema.Schema<A, I>) =>
   Schema.optionalWith(Schema.NullOr(schema), { default: () => null })
 
@@ -178,24 +178,24 @@ export const Job = Schema.Struct({
   /** The longest that one attempt may run. */
   timeoutMillis: Schema.Number,
   /** What all of its attempts together may cost, in US dollars. */
-  maxCostUsd: Schema.NullOr(Schema.Number),
+  maxCostUsd: orNull(Schema.Number),
   createdAt: Schema.Number,
-  startedAt: Schema.NullOr(Schema.Number),
-  finishedAt: Schema.NullOr(Schema.Number),
-  cancelRequestedAt: Schema.NullOr(Schema.Number),
+  startedAt: orNull(Schema.Number),
+  finishedAt: orNull(Schema.Number),
+  cancelRequestedAt: orNull(Schema.Number),
   /** While queued after a failure: when its backoff ends. */
-  retryAt: Schema.NullOr(Schema.Number),
+  retryAt: orNull(Schema.Number),
   /** When it must have ended, waiting included. */
-  deadlineAt: Schema.NullOr(Schema.Number),
+  deadlineAt: orNull(Schema.Number),
   metadata: Metadata,
-  idempotencyKey: Schema.NullOr(Schema.String),
+  idempotencyKey: orNull(Schema.String),
   webhook: orNull(Webhook),
   /** Of a delivery: the job whose outcome it tells, and where. */
   deliveryOf: orNull(Schema.Struct({ id: JobId, url: Schema.String })),
   /** Why it failed, or why its newest attempt did. */
-  error: Schema.NullOr(Failure),
+  error: orNull(Failure),
   /** What its newest attempt used. */
-  usage: Schema.NullOr(Usage),
+  usage: orNull(Usage),
   truncated: Schema.Boolean,
   attempts: Schema.Array(Attempt),
   /** How many events its log holds. */

@@ -28,7 +28,7 @@ export interface Jobs {
   readonly find: (id: JobId) => Job | null
   readonly input: (id: JobId) => Input
   /** The events from number `from` to before `to`. */
-  readonly events: (id: JobId, from: number, to: number) => ReadonlyArray<Event>
+  readonly events: (job: Job, from: number, to: number) => ReadonlyArray<Event>
   readonly firstUse: (key: string) => Record.FirstUse | null
 
   readonly read: (id: JobId) => Effect.Effect<Job, JobNotFound | KvError>
@@ -97,10 +97,12 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
         if (text === undefined) throw new KvError({ reason: "malformed", detail: `the input of '${id}' is missing` })
         return Record.decodeInput(id, text)
       },
-      events: (id, from, to) =>
-        Array.from(kv.entries("events", { start: Key.key(id, from), end: Key.key(id, to) }), ({ value }) =>
-          Record.decodeEvent(id, value),
-        ),
+      events: (job, from, to) => {
+        const { id } = job
+        const range = { start: Key.key(id, Math.max(2, from)), end: Key.key(id, to) }
+        const stored = Array.from(kv.entries("events", range), ({ value }) => Record.decodeEvent(id, value))
+        return from <= 1 && to > 1 ? [Record.firstEvent(job), ...stored] : stored
+      },
       firstUse,
       read,
       readAll: (ids) =>
@@ -127,9 +129,9 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
       move: (before, after, now, answer, more = []) => {
         const delivery = arising(before, after, nextSequence, now)
         const ops = Record.write(before, after)
-        if (before?.status !== after.status) ops.push(Record.writeStatus(after, now))
+        if (before !== null && before.status !== after.status) ops.push(Record.writeStatus(after, now))
         ops.push(...more)
-        if (delivery !== null) ops.push(...Record.writeNew(delivery.job, delivery.input, now))
+        if (delivery !== null) ops.push(...Record.writeNew(delivery.job, delivery.input))
         return {
           ops,
           answer,

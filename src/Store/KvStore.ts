@@ -86,7 +86,7 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   events: (id, after, limit = defaultLimit) =>
     Effect.flatMap(jobs.read(id), (job) =>
-      reading(() => ({ job, events: jobs.events(id, after + 1, Math.min(after + limit, job.events) + 1) })),
+      reading(() => ({ job, events: jobs.events(job, after + 1, Math.min(after + limit, job.events) + 1) })),
     ).pipe(named("events")),
 
   awaitEvent: (id, after) =>
@@ -110,7 +110,7 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
       const texts: Array<string> = []
       for (let from = job.outputFrom; from <= job.events; from += outputSlice) {
         if (from > job.outputFrom) yield* yieldToEventLoop
-        const events = yield* reading(() => jobs.events(id, from, Math.min(from + outputSlice, job.events + 1)))
+        const events = yield* reading(() => jobs.events(job, from, Math.min(from + outputSlice, job.events + 1)))
         for (const event of events) if (event.type === "output") texts.push(event.text)
       }
       return texts.join("")

@@ -1,10 +1,10 @@
-/** A caller's jobs, newest first: its index of each resource and state, merged by sequence. */
+/** A caller's jobs, newest first: what is indexed of each resource and state, merged by sequence. */
 import { Effect } from "effect"
 import { deliveries, Status } from "../Job.js"
 import type { Counts, Page } from "../Store.js"
 import type { Jobs } from "./Jobs.js"
 import * as Key from "./Key.js"
-import { type Entry, type Kv, type KvError, reading } from "./Kv.js"
+import { type Entry, type Kv, type KvError, reading, type Table } from "./Kv.js"
 
 export interface Query {
   readonly caller: string
@@ -47,17 +47,19 @@ function* places(
   below: number,
 ): Generator<Place> {
   const heads: Array<{ entry: Entry; readonly rest: Iterator<Entry> }> = []
+  const open = (table: Table, ...parts: ReadonlyArray<string>): void => {
+    const range = { start: Key.under(...parts).start, end: Key.key(...parts, below), reverse: true }
+    const rest = kv.entries(table, range)[Symbol.iterator]()
+    const { done, value } = rest.next()
+    if (done !== true) heads.push({ entry: value, rest })
+  }
   try {
     for (const name of counts.keys()) {
       if (resource === undefined ? name === deliveries : name !== resource) continue
       // Where nothing is counted there may be something: a commit can be read before it is known, and counted.
       for (const each of status === undefined ? Status.literals : [status]) {
-        const start = Key.under(caller, name, each).start
-        const rest = kv
-          .entries("index", { start, end: Key.key(caller, name, each, below), reverse: true })
-          [Symbol.iterator]()
-        const { done, value } = rest.next()
-        if (done !== true) heads.push({ entry: value, rest })
+        open("index", caller, name, each)
+        if (each === "queued") open("ready", name, caller)
       }
     }
     for (;;) {

@@ -5,6 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, TestClock } from "effect"
 import { open } from "lmdb"
 import { type JobId, makeId } from "../../src/Job.js"
+import * as Key from "../../src/Store/Key.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
 import { Store } from "../../src/Store.js"
 import { folder, layer } from "./folder.js"
@@ -246,6 +247,48 @@ describe("lmdb: the folder", () => {
       const broken = yield* folder
       writeFileSync(join(broken, "data.mdb"), "no database ".repeat(1000))
       expect(yield* refusal(broken)).toMatchObject({ _tag: "StoreError", reason: "unavailable" })
+    }),
+  )
+
+  it.scoped("of the first format is read on: all members, the first event, and ready jobs in two indices", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      const before = yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          const ids = (yield* save({}, { caller: "bob" }, {}, {})) as [JobId, JobId, JobId, JobId]
+          yield* store.claim(ids[0], "demo")
+          yield* store.claim(ids[2], "demo")
+          yield* store.settle(ids[2], 1, { _tag: "Failed", failure, retryAt: 1e9 })
+          return yield* consistent(["ada", "bob"])
+        }),
+      )
+      for (const job of before) {
+        const { caller, createdAt, id, resource, retryAt, sequence, status } = job
+        yield* overwrite(path, "jobs", id, JSON.stringify(job))
+        const first = { type: "status", event: 1, at: createdAt, status: "queued", attempt: 0, error: null }
+        yield* overwrite(path, "events", Key.key(id, 1), JSON.stringify(first))
+        if (status === "queued" && retryAt === null) {
+          yield* overwrite(path, "index", Key.key(caller, resource, status, sequence), id)
+        }
+      }
+      yield* overwrite(path, "meta", "format", "1")
+      // The second time, it is of the format of today.
+      for (const _ of ["first", "second"]) {
+        expect(yield* within(path)(consistent(["ada", "bob"]))).toEqual(before)
+      }
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          for (const id of yield* store.queued("llm", 10)) yield* store.claim(id, "demo")
+          expect((yield* consistent(["ada", "bob"])).map(({ status }) => status).sort()).toEqual([
+            "queued",
+            "running",
+            "running",
+            "running",
+          ])
+        }),
+      )
     }),
   )
 

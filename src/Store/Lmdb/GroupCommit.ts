@@ -18,6 +18,12 @@ interface Waiting {
   readonly done: (error: KvError | null) => void
 }
 
+/**
+ * By key, so that the keys of new jobs come in their order. lmdb splits a page in the middle but for a key that is
+ * added after all others: where these come in any order, a third of its file is empty.
+ */
+const sorted = (ops: Array<Op>): ReadonlyArray<Op> => ops.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+
 /** How many commits are written in one turn: encoding them takes the loop about 5 ms. */
 const maxGroup = 500
 
@@ -38,7 +44,7 @@ export const make = (condition: Condition, path: string, write: (op: Op) => void
     writeIf(
       condition,
       () => {
-        for (const { ops } of group) ops.forEach(write)
+        for (const op of sorted(group.flatMap(({ ops }) => ops))) write(op)
       },
       tell(group.map(({ done }) => done)),
     )

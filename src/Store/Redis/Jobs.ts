@@ -116,7 +116,7 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
       [
         job.id,
         version,
-        JSON.stringify(job),
+        Record.encodeJob(job),
         job.sequence,
         job.caller,
         countField(before.resource, before.status),
