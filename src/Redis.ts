@@ -85,7 +85,8 @@ export const parse = (url: string): { readonly make: (more: RedisOptions) => Cli
   }
 }
 
-const failed = (cause: unknown): RedisError =>
+/** What a command fails with. */
+export const failed = (cause: unknown): RedisError =>
   new RedisError({
     detail: `Redis did not do it: ${cause instanceof Error ? cause.message : String(cause)}`,
     cause,

@@ -2,7 +2,7 @@
  * What a backend of `KvStore` has to do: ordered keys in named tables, read at once and written in atomic, durable
  * commits. Keys are what `Key.ts` makes, values are not empty.
  */
-import { Data, Effect } from "effect"
+import { Data, Effect, Either } from "effect"
 
 /** The tables: `Record.ts` says what stands in each. */
 export const tables = [
@@ -60,13 +60,15 @@ export interface Kv {
   readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void) => void
 }
 
-/** What `read` returns or throws; anything but `KvError` is a bug, and dies as one. */
-export const reading = <A>(read: () => A): Effect.Effect<A, KvError> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(read())
-    } catch (error) {
-      if (error instanceof KvError) return Effect.fail(error)
-      throw error
-    }
-  })
+/** What `read` returns or throws; anything but `KvError` is a bug, and is thrown on. */
+export const readNow = <A>(read: () => A): Either.Either<A, KvError> => {
+  try {
+    return Either.right(read())
+  } catch (error) {
+    if (error instanceof KvError) return Either.left(error)
+    throw error
+  }
+}
+
+/** The same when the effect is run, which dies of a bug. */
+export const reading = <A>(read: () => A): Effect.Effect<A, KvError> => Effect.suspend(() => readNow(read))

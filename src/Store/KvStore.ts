@@ -2,7 +2,7 @@
 import { Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal, type Job } from "../Job.js"
-import { type Create, JobNotTerminal, type JobWithInput, type Limits, type Store, type StoreError } from "../Store.js"
+import { JobNotTerminal, type JobWithInput, type Store, type StoreError } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
 import * as Decision from "./Decision.js"
 import * as Due from "./Due.js"
@@ -10,7 +10,7 @@ import * as Jobs from "./Jobs.js"
 import * as Key from "./Key.js"
 import { type Kv, KvError, put, reading } from "./Kv.js"
 import * as Listing from "./Listing.js"
-import { failing, named, namedDone } from "./Named.js"
+import { failing, named, namedCreate } from "./Named.js"
 import * as Queue from "./Queue.js"
 import * as Record from "./Record.js"
 import * as Submission from "./Submission.js"
@@ -29,7 +29,10 @@ export const make = (kv: Kv, description: string): Effect.Effect<Service, StoreE
 const service = (jobs: Jobs.Jobs, description: string): Service => ({
   description,
 
-  create: create(jobs),
+  create: namedCreate(
+    (job, limits) => Submission.create(jobs, job, limits),
+    (job, limits, now, done) => Submission.begin(jobs, job, limits, now, done),
+  ),
 
   get: (id) => jobs.read(id).pipe(named("get")),
 
@@ -123,17 +126,6 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
     .run(["ping"], (now) => Either.right({ ...answer(undefined), ops: [put("meta", "ping", String(now))] }))
     .pipe(named("ping")),
 })
-
-const create = (jobs: Jobs.Jobs): Create =>
-  Object.assign(
-    (job: Transition.NewJob, options: Limits) => Submission.create(jobs, job, limitsOf(options)).pipe(named("create")),
-    {
-      begin: ((job, options, now, done) =>
-        Submission.begin(jobs, job, limitsOf(options), now, namedDone("create", done))) satisfies Create["begin"],
-    },
-  )
-
-const limitsOf = ({ maxQueued, maxQueuedPerCaller = null }: Limits) => ({ maxQueued, maxQueuedPerCaller })
 
 const running = (jobs: Jobs.Jobs) =>
   Effect.flatMap(

@@ -1,8 +1,18 @@
 /** What every operation of a store has beside what it does: its name in errors, and its time. */
 import { Effect, Either } from "effect"
+import type { NewJob } from "../Job/Transition.js"
 import { observe } from "../Metrics.js"
-import { StoreError } from "../Store.js"
+import {
+  type Create,
+  type Limits as CreateLimits,
+  type IdempotencyConflict,
+  type QueueFull,
+  StoreError,
+  type Submitted,
+} from "../Store.js"
+import type { Done } from "./Commit.js"
 import { KvError } from "./Kv.js"
+import type { Limits } from "./Tally.js"
 
 const toStoreError = (operation: string, { cause, detail, reason }: KvError): StoreError =>
   new StoreError({ operation, reason, detail, cause })
@@ -42,14 +52,21 @@ export const named =
       })
     })
 
-/** What `named` does to an effect, to what is called back. */
-export const namedDone = <A, E>(
-  operation: string,
-  done: (result: Either.Either<A, E | StoreError>) => void,
-): ((result: Either.Either<A, E | KvError>) => void) => {
-  const took = stopwatch(operation)
-  return (result) => {
-    took()
-    done(Either.mapLeft(result, (error) => (error instanceof KvError ? toStoreError(operation, error) : error)))
-  }
-}
+type CreateError = IdempotencyConflict | QueueFull | KvError
+
+/** Saving a job, as a backend does it with and without a fiber, with its name and its time. */
+export const namedCreate = (
+  create: (job: NewJob, limits: Limits) => Effect.Effect<Submitted, CreateError>,
+  begin: (job: NewJob, limits: Limits, now: number, done: Done<Submitted, CreateError>) => boolean,
+): Create =>
+  Object.assign((job: NewJob, options: CreateLimits) => create(job, limitsOf(options)).pipe(named("create")), {
+    begin: ((job, options, now, done) => {
+      const took = stopwatch("create")
+      return begin(job, limitsOf(options), now, (result) => {
+        took()
+        done(Either.mapLeft(result, (error) => (error instanceof KvError ? toStoreError("create", error) : error)))
+      })
+    }) satisfies Create["begin"],
+  })
+
+const limitsOf = ({ maxQueued, maxQueuedPerCaller = null }: CreateLimits): Limits => ({ maxQueued, maxQueuedPerCaller })

@@ -10,7 +10,7 @@ import { type Advanced, JobNotTerminal, type JobWithInput, Store, type StoreErro
 import * as Decision from "./Decision.js"
 import { jobIds } from "./Jobs.js"
 import { KvError, reading } from "./Kv.js"
-import { failing, named } from "./Named.js"
+import { failing, named, namedCreate } from "./Named.js"
 import * as Record from "./Record.js"
 import * as Connection from "./Redis/Connection.js"
 import * as Create from "./Redis/Create.js"
@@ -87,8 +87,10 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
   return {
     description,
 
-    create: (job, { maxQueued, maxQueuedPerCaller = null }) =>
-      Create.create(jobs, job, { maxQueued, maxQueuedPerCaller }).pipe(named("create")),
+    create: namedCreate(
+      (job, limits) => Create.create(jobs, job, limits),
+      (job, limits, now, done) => Create.begin(jobs, job, limits, now, done),
+    ),
 
     get: (id) => jobs.read(id).pipe(named("get")),
 
@@ -142,11 +144,12 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
     events: (id, after, limit = defaultLimit) =>
       Effect.gen(function* () {
         const entries = yield* Connection.command(() =>
-          client.xrange(keys.log(id), `${after + 1}-0`, "+", "COUNT", limit),
+          client.xrange(keys.log(id), `${Math.max(2, after + 1)}-0`, "+", "COUNT", limit),
         )
         // Read after the log: it may have more events than were found, and never less.
         const job = yield* jobs.read(id)
-        return { job, events: yield* decode(id, entries) }
+        const events = yield* decode(id, entries)
+        return { job, events: after < 1 ? [Record.firstEvent(job), ...events].slice(0, limit) : events }
       }).pipe(named("events")),
 
     awaitEvent: (id, after) => {

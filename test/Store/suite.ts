@@ -1,8 +1,9 @@
 /** What every `Store` promises. A backend's test calls it in one line. */
 import { describe, expect, it } from "@effect/vitest"
 import { Array as Arr, Effect, Either, Exit, Fiber, type Layer, TestClock } from "effect"
+import type { NewJob } from "../../src/Job/Transition.js"
 import { isTerminal, type JobId, makeId, type Status } from "../../src/Job.js"
-import { type Counts, Store } from "../../src/Store.js"
+import { type Counts, type Create, type Limits, Store, type Submitted } from "../../src/Store.js"
 import { failure, piece, roomy, submission, succeeded } from "./submission.js"
 
 const day = 24 * 60 * 60 * 1000
@@ -46,148 +47,160 @@ export const recount = (callers: ReadonlyArray<string>) =>
     return counts as ReadonlyMap<string, Counts>
   })
 
+const withFiber = (job: NewJob, limits: Limits) => Effect.flatMap(Store, (store) => store.create(job, limits))
+
+/** The same for what a store can only do with one. */
+const withoutFiber = (job: NewJob, limits: Limits) =>
+  Effect.flatMap(Effect.all([Store, Effect.clock]), ([store, clock]) =>
+    Effect.async<Submitted, Effect.Effect.Error<ReturnType<Create>>>((resume) => {
+      const isBegun = store.create.begin?.(job, limits, clock.unsafeCurrentTimeMillis(), resume)
+      if (isBegun !== true) resume(store.create(job, limits))
+    }),
+  )
+
 export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
   const test = <A, E>(title: string, body: Effect.Effect<A, E, Store>) =>
     it.effect(title, () => Effect.provide(body, layer))
 
-  describe(`${name}: create`, () => {
-    test(
-      "saves a job and its input, queued, with one event",
-      Effect.gen(function* () {
-        const store = yield* Store
-        yield* TestClock.setTime(5000)
-        const input = { prompt: "Grüße \u0000 \ud800 🐝", model: "m", system: "s" }
-        const { created, job } = yield* store.create(
-          submission({ input, deadlineMillis: 1000, metadata: { a: "b" } }),
-          roomy,
-        )
-        expect(created).toBe(true)
-        expect(job).toMatchObject({ status: "queued", attempt: 0, sequence: 1, createdAt: 5000, deadlineAt: 6000 })
-        expect(yield* store.get(job.id)).toEqual(job)
-        expect(yield* store.getWithInput(job.id)).toEqual({ job, input })
-        const { events } = yield* store.events(job.id, 0)
-        expect(events).toEqual([{ type: "status", event: 1, at: 5000, status: "queued", attempt: 0, error: null }])
-        expect((yield* Effect.either(store.get(makeId(0)))).pipe(Either.getLeft)).toMatchObject({
-          value: { _tag: "JobNotFound" },
-        })
-      }),
-    )
+  for (const [way, create] of Object.entries({ create: withFiber, "create without a fiber": withoutFiber })) {
+    describe(`${name}: ${way}`, () => {
+      test(
+        "saves a job and its input, queued, with one event",
+        Effect.gen(function* () {
+          const store = yield* Store
+          yield* TestClock.setTime(5000)
+          const input = { prompt: "Grüße \u0000 \ud800 🐝", model: "m", system: "s" }
+          const { created, job } = yield* create(
+            submission({ input, deadlineMillis: 1000, metadata: { a: "b" } }),
+            roomy,
+          )
+          expect(created).toBe(true)
+          expect(job).toMatchObject({ status: "queued", attempt: 0, sequence: 1, createdAt: 5000, deadlineAt: 6000 })
+          expect(yield* store.get(job.id)).toEqual(job)
+          expect(yield* store.getWithInput(job.id)).toEqual({ job, input })
+          const { events } = yield* store.events(job.id, 0)
+          expect(events).toEqual([{ type: "status", event: 1, at: 5000, status: "queued", attempt: 0, error: null }])
+          expect((yield* Effect.either(store.get(makeId(0)))).pipe(Either.getLeft)).toMatchObject({
+            value: { _tag: "JobNotFound" },
+          })
+        }),
+      )
 
-    test(
-      "made again after an unclear failure, saves the job once",
-      Effect.gen(function* () {
-        const store = yield* Store
-        const again = submission()
-        const results = yield* Effect.forEach(Arr.range(1, 5), () => store.create(again, roomy), {
-          concurrency: "unbounded",
-        })
-        expect(results.filter(({ created }) => created)).toHaveLength(1)
-        expect(yield* listAll("ada")).toHaveLength(1)
-      }),
-    )
+      test(
+        "made again after an unclear failure, saves the job once",
+        Effect.gen(function* () {
+          const again = submission()
+          const results = yield* Effect.forEach(Arr.range(1, 5), () => create(again, roomy), {
+            concurrency: "unbounded",
+          })
+          expect(results.filter(({ created }) => created)).toHaveLength(1)
+          expect(yield* listAll("ada")).toHaveLength(1)
+        }),
+      )
 
-    test(
-      "gives the same job for the same idempotency key, and refuses another submission with it",
-      Effect.gen(function* () {
-        const store = yield* Store
-        const keyed = (fingerprint: string, caller = "ada") =>
-          submission({ caller, idempotency: { key: "k", fingerprint } })
-        const first = yield* store.create(keyed("f"), roomy)
-        expect(yield* store.create(keyed("f"), { maxQueued: 0 })).toEqual({ job: first.job, created: false })
-        expect(yield* Effect.flip(store.create(keyed("g"), roomy))).toMatchObject({
-          _tag: "IdempotencyConflict",
-          key: "k",
-          id: first.job.id,
-        })
-        // Each caller has keys of its own, however the two are put together.
-        expect((yield* store.create(keyed("g", "bob"), roomy)).created).toBe(true)
-        const pair = (caller: string, key: string) =>
-          store.create(submission({ caller, idempotency: { key, fingerprint: "f" } }), roomy)
-        expect((yield* pair("a", "b\u001fc")).created).toBe(true)
-        expect((yield* pair("a\u001fb", "c")).created).toBe(true)
+      test(
+        "gives the same job for the same idempotency key, and refuses another submission with it",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const keyed = (fingerprint: string, caller = "ada") =>
+            submission({ caller, idempotency: { key: "k", fingerprint } })
+          const first = yield* create(keyed("f"), roomy)
+          expect(yield* create(keyed("f"), { maxQueued: 0 })).toEqual({ job: first.job, created: false })
+          expect(yield* Effect.flip(create(keyed("g"), roomy))).toMatchObject({
+            _tag: "IdempotencyConflict",
+            key: "k",
+            id: first.job.id,
+          })
+          // Each caller has keys of its own, however the two are put together.
+          expect((yield* create(keyed("g", "bob"), roomy)).created).toBe(true)
+          const pair = (caller: string, key: string) =>
+            create(submission({ caller, idempotency: { key, fingerprint: "f" } }), roomy)
+          expect((yield* pair("a", "b\u001fc")).created).toBe(true)
+          expect((yield* pair("a\u001fb", "c")).created).toBe(true)
 
-        yield* TestClock.adjust(day - 1)
-        expect((yield* store.create(keyed("f"), roomy)).created).toBe(false)
-        yield* TestClock.adjust(1)
-        const second = yield* store.create(keyed("g"), roomy)
-        expect(second.created).toBe(true)
-        // The job that had the key before takes only its own use of it along.
-        yield* finish(first.job.id)
-        yield* store.remove(first.job.id)
-        expect((yield* store.create(keyed("g"), roomy)).job.id).toBe(second.job.id)
-      }),
-    )
+          yield* TestClock.adjust(day - 1)
+          expect((yield* create(keyed("f"), roomy)).created).toBe(false)
+          yield* TestClock.adjust(1)
+          const second = yield* create(keyed("g"), roomy)
+          expect(second.created).toBe(true)
+          // The job that had the key before takes only its own use of it along.
+          yield* finish(first.job.id)
+          yield* store.remove(first.job.id)
+          expect((yield* create(keyed("g"), roomy)).job.id).toBe(second.job.id)
+        }),
+      )
 
-    test(
-      "saves one job for 200 duplicates at once",
-      Effect.gen(function* () {
-        const store = yield* Store
-        const results = yield* Effect.forEach(
-          Arr.range(1, 200),
-          () => store.create(submission({ idempotency: { key: "k", fingerprint: "f" } }), roomy),
-          { concurrency: "unbounded" },
-        )
-        expect(results.filter(({ created }) => created)).toHaveLength(1)
-        expect(new Set(results.map(({ job }) => job.id)).size).toBe(1)
-        expect((yield* store.counts).get("llm")?.queued).toBe(1)
-      }),
-    )
+      test(
+        "saves one job for 200 duplicates at once",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const results = yield* Effect.forEach(
+            Arr.range(1, 200),
+            () => create(submission({ idempotency: { key: "k", fingerprint: "f" } }), roomy),
+            { concurrency: "unbounded" },
+          )
+          expect(results.filter(({ created }) => created)).toHaveLength(1)
+          expect(new Set(results.map(({ job }) => job.id)).size).toBe(1)
+          expect((yield* store.counts).get("llm")?.queued).toBe(1)
+        }),
+      )
 
-    test(
-      "tells how many wait and run, where it tells it, of a job that is new",
-      Effect.gen(function* () {
-        const store = yield* Store
-        const first = yield* store.create(submission(), roomy)
-        yield* store.claim(first.job.id, "demo")
-        yield* store.create(submission({ resource: "other" }), roomy)
-        const again = submission()
-        const { counts, created } = yield* store.create(again, roomy)
-        expect(created).toBe(true)
-        if (counts !== undefined) expect((yield* store.counts).get("llm")).toMatchObject({ ...counts })
-        if (counts !== undefined) expect(counts).toMatchObject({ queued: 1, running: 1 })
-        expect(yield* store.create(again, roomy)).not.toHaveProperty("counts")
-      }),
-    )
+      test(
+        "tells how many wait and run, where it tells it, of a job that is new",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const first = yield* create(submission(), roomy)
+          yield* store.claim(first.job.id, "demo")
+          yield* create(submission({ resource: "other" }), roomy)
+          const again = submission()
+          const { counts, created } = yield* create(again, roomy)
+          expect(created).toBe(true)
+          if (counts !== undefined) expect((yield* store.counts).get("llm")).toMatchObject({ ...counts })
+          if (counts !== undefined) expect(counts).toMatchObject({ queued: 1, running: 1 })
+          expect(yield* create(again, roomy)).not.toHaveProperty("counts")
+        }),
+      )
 
-    test(
-      "stops at maxQueued, also with 200 at once, and counts jobs in backoff",
-      Effect.gen(function* () {
-        const store = yield* Store
-        const results = yield* Effect.forEach(
-          Arr.range(1, 200),
-          () => Effect.either(store.create(submission(), { maxQueued: 7 })),
-          { concurrency: "unbounded" },
-        )
-        expect(results.filter(Either.isRight)).toHaveLength(7)
-        expect(yield* listAll("ada")).toHaveLength(7)
-        const refused = yield* Effect.flip(store.create(submission(), { maxQueued: 7 }))
-        expect(refused).toMatchObject({ _tag: "QueueFull", resource: "llm", limit: 7 })
-        expect((yield* store.create(submission({ resource: "other" }), { maxQueued: 7 })).created).toBe(true)
+      test(
+        "stops at maxQueued, also with 200 at once, and counts jobs in backoff",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const results = yield* Effect.forEach(
+            Arr.range(1, 200),
+            () => Effect.either(create(submission(), { maxQueued: 7 })),
+            { concurrency: "unbounded" },
+          )
+          expect(results.filter(Either.isRight)).toHaveLength(7)
+          expect(yield* listAll("ada")).toHaveLength(7)
+          const refused = yield* Effect.flip(create(submission(), { maxQueued: 7 }))
+          expect(refused).toMatchObject({ _tag: "QueueFull", resource: "llm", limit: 7 })
+          expect((yield* create(submission({ resource: "other" }), { maxQueued: 7 })).created).toBe(true)
 
-        const [id] = yield* store.queued("llm", 1)
-        yield* store.claim(id as JobId, "demo")
-        expect((yield* store.create(submission(), { maxQueued: 7 })).created).toBe(true)
-        yield* store.settle(id as JobId, 1, { _tag: "Failed", failure, retryAt: 99 })
-        yield* Effect.flip(store.create(submission(), { maxQueued: 8 }))
-      }),
-    )
+          const [id] = yield* store.queued("llm", 1)
+          yield* store.claim(id as JobId, "demo")
+          expect((yield* create(submission(), { maxQueued: 7 })).created).toBe(true)
+          yield* store.settle(id as JobId, 1, { _tag: "Failed", failure, retryAt: 99 })
+          yield* Effect.flip(create(submission(), { maxQueued: 8 }))
+        }),
+      )
 
-    test(
-      "gives back its place in the queue when it is interrupted",
-      Effect.gen(function* () {
-        const store = yield* Store
-        yield* Effect.forEach(
-          Arr.range(1, 100),
-          () => Effect.flatMap(Effect.fork(store.create(submission(), roomy)), Fiber.interrupt),
-          { concurrency: "unbounded" },
-        )
-        const saved = (yield* listAll("ada")).length
-        expect((yield* store.counts).get("llm")?.queued ?? 0).toBe(saved)
-        yield* store.create(submission(), { maxQueued: saved + 1 })
-        yield* Effect.flip(store.create(submission(), { maxQueued: saved + 1 }))
-      }),
-    )
-  })
+      test(
+        "gives back its place in the queue when it is interrupted",
+        Effect.gen(function* () {
+          const store = yield* Store
+          yield* Effect.forEach(
+            Arr.range(1, 100),
+            () => Effect.flatMap(Effect.fork(create(submission(), roomy)), Fiber.interrupt),
+            { concurrency: "unbounded" },
+          )
+          const saved = (yield* listAll("ada")).length
+          expect((yield* store.counts).get("llm")?.queued ?? 0).toBe(saved)
+          yield* create(submission(), { maxQueued: saved + 1 })
+          yield* Effect.flip(create(submission(), { maxQueued: saved + 1 }))
+        }),
+      )
+    })
+  }
 
   describe(`${name}: attempts`, () => {
     test(

@@ -1,11 +1,14 @@
 /** Commands and scripts of the store, which fail as its backends do. */
-import { Effect, type Scope } from "effect"
+import { Effect, Either, type Scope } from "effect"
 import * as Redis from "../../Redis.js"
 import { KvError } from "../Kv.js"
 import type { Script } from "./Scripts.js"
 
+const toKvError = ({ cause, detail }: Redis.RedisError): KvError =>
+  new KvError({ reason: "unavailable", detail, cause })
+
 const failing = <A, R>(effect: Effect.Effect<A, Redis.RedisError, R>): Effect.Effect<A, KvError, R> =>
-  Effect.catchTag(effect, "RedisError", ({ cause, detail }) => new KvError({ reason: "unavailable", detail, cause }))
+  Effect.catchTag(effect, "RedisError", toKvError)
 
 /** Runs commands. */
 export const command = <A>(run: () => Promise<A>): Effect.Effect<A, KvError> => failing(Redis.command(run))
@@ -14,20 +17,31 @@ export const command = <A>(run: () => Promise<A>): Effect.Effect<A, KvError> => 
 export const open = (make: () => Redis.Client): Effect.Effect<Redis.Client, KvError, Scope.Scope> =>
   failing(Redis.open(make))
 
-/** Runs a script by its digest, or by its text where this Redis has not seen it yet. */
-export const evaluate = (
+type Arguments = readonly [
   client: Redis.Client,
-  { lua, sha }: Script,
+  script: Script,
   keys: ReadonlyArray<string>,
   args: ReadonlyArray<string | number>,
-): Effect.Effect<unknown, KvError> =>
-  command(async () => {
-    try {
-      return await client.evalsha(sha, keys.length, ...keys, ...args)
-    } catch (error) {
-      if (error instanceof Error && error.message.startsWith("NOSCRIPT")) {
-        return await client.eval(lua, keys.length, ...keys, ...args)
-      }
-      throw error
+]
+
+const run = async (...[client, { lua, sha }, keys, args]: Arguments): Promise<unknown> => {
+  try {
+    return await client.evalsha(sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith("NOSCRIPT")) {
+      return await client.eval(lua, keys.length, ...keys, ...args)
     }
-  })
+    throw error
+  }
+}
+
+/** Runs a script by its digest, or by its text where this Redis has not seen it yet. */
+export const evaluate = (...call: Arguments): Effect.Effect<unknown, KvError> => command(() => run(...call))
+
+/** The same without a fiber: calls back once. */
+export const evaluateThen = (done: (reply: Either.Either<unknown, KvError>) => void, ...call: Arguments): void => {
+  run(...call).then(
+    (reply) => done(Either.right(reply)),
+    (cause) => done(Either.left(toKvError(Redis.failed(cause)))),
+  )
+}

@@ -51,14 +51,13 @@ export interface Jobs {
 const flag = (is: boolean): string => (is ? "1" : "")
 const time = (at: number | null): string => (at === null ? "" : String(Math.ceil(at)))
 
-const textsOf = ({ input, job }: Delivery, now: number): ReadonlyArray<string> => [
+const textsOf = ({ input, job }: Delivery): ReadonlyArray<string> => [
   job.id,
   ...around(job),
   JSON.stringify(input),
-  Record.statusEvent(job, now),
   countField(job.resource, "queued"),
 ]
-const noDelivery = ["", "", "", "", "", ""]
+const noDelivery = ["", "", "", "", ""]
 
 const warn = (what: string): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logWarning(`passed over: ${what}`), { module: "Store" })
@@ -78,19 +77,13 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
 
   const keysOf = ({ job }: Delivery): ReadonlyArray<string> => [
     keys.job(job.id),
-    keys.log(job.id),
     keys.index(job),
     keys.ready(job.resource, job.caller),
     keys.heads(job.resource),
     keys.sequence,
   ]
 
-  const apply = (
-    before: Job,
-    version: string,
-    { delivery, events, job }: NonNullable<Plan<unknown>["next"]>,
-    now: number,
-  ) => {
+  const apply = (before: Job, version: string, { delivery, events, job }: NonNullable<Plan<unknown>["next"]>) => {
     // A caller does not submit deliveries, and must not be kept from submitting by a receiver that is away.
     const isCounted = job.resource !== deliveries
     const queued = isCounted ? Number(job.status === "queued") - Number(before.status === "queued") : 0
@@ -128,7 +121,7 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
         time(job.status === "queued" ? job.deadlineAt : null),
         time(isTerminal(job.status) ? job.finishedAt : null),
         keys.channel,
-        ...(delivery === null ? noDelivery : textsOf(delivery, now)),
+        ...(delivery === null ? noDelivery : textsOf(delivery)),
         ...events.flat(),
       ],
     )
@@ -149,7 +142,7 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
       const now = yield* Clock.currentTimeMillis
       const { answer, next } = yield* decide(job, now)
       if (next === null) return answer
-      const applied = yield* apply(job, version, next, now)
+      const applied = yield* apply(job, version, next)
       if (applied === 1) return answer
       if (applied === -1) return yield* new KvError({ reason: "unavailable", detail: "this node was taken for dead" })
       yield* again(tries)

@@ -5,7 +5,7 @@
  * | key | type | what it holds |
  * |---|---|---|
  * | `job:<id>` | hash | `job`, `input`: JSON; `v`: counts the changes of the record |
- * | `log:<id>` | stream | the events of its log, `<number>-0` |
+ * | `log:<id>` | stream | the events of its log but the first, which the record tells, `<number>-0` |
  * | `index:<caller>:<resource>:<status>` | sorted set | ids by sequence |
  * | `ready:<resource>:<caller>` | sorted set | ids of jobs that can be claimed now, by sequence |
  * | `heads:<resource>` | sorted set | callers with ready jobs, by the sequence of their first |

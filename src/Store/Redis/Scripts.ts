@@ -25,59 +25,56 @@ local function head(ready, heads, caller)
   if first[2] then redis.call('ZADD', heads, first[2], caller) else redis.call('ZREM', heads, caller) end
 end`
 
-/** Saves a job that is ready, with its first event, and gives its sequence. Needs \`count\` and \`head\`. */
+/** Saves a job that is ready, and gives its sequence. Needs \`count\` and \`head\`. */
 const save = `
-local function save(id, caller, before, after, input, event, field, job, log, counts, index, ready, heads, newest, channel)
+local function save(id, caller, before, after, input, field, job, counts, index, ready, heads, newest)
   local sequence = redis.call('INCR', newest)
   redis.call('HSET', job, 'job', before .. string.format('%d', sequence) .. after, 'input', input, 'v', 1)
-  redis.call('XADD', log, '1-0', 'event', event)
   count(counts, field, 1)
   redis.call('ZADD', index, sequence, id)
   redis.call('ZADD', ready, sequence, id)
   head(ready, heads, caller)
-  redis.call('PUBLISH', channel, id .. ' 1')
   return sequence
 end`
 
 /**
  * Saves a job.
  *
- * KEYS: idempotency, job, log, counts, queued, index, ready, heads, due:deadline, sequence
- * ARGV: id, the record before and after its sequence, input, event, field of \`counts\`, caller, limit of the resource,
- * limit of the caller or '', deadline or '', channel, whether there is an idempotency key, prefix of job keys,
- * fingerprint, now, milliseconds that a first use counts, field of \`counts\` for those that run
- * Reply: {'created', sequence, how many are queued, how many run} | {'used', id, fingerprint} | {'exists'} |
- * {'full', 'resource' | 'caller'}
+ * KEYS: idempotency, job, counts, queued, index, ready, heads, due:deadline, sequence
+ * ARGV: id, the record before and after its sequence, input, field of `counts`, caller, limit of the resource, limit of
+ * the caller or '', deadline or '', whether there is an idempotency key, prefix of job keys, fingerprint, now,
+ * milliseconds that a first use counts, field of `counts` for those that run
+ * Reply: {'created', sequence, how many are queued, how many run} | {'used', record, id, fingerprint} |
+ * {'exists', record} | {'full', 'resource' | 'caller'}
  */
 export const create = script(`${count}${head}${save}
-local id, caller, now = ARGV[1], ARGV[7], tonumber(ARGV[15])
-if ARGV[12] == '1' then
+local id, caller, now = ARGV[1], ARGV[6], tonumber(ARGV[13])
+if ARGV[10] == '1' then
   local use = redis.call('HMGET', KEYS[1], 'id', 'fingerprint', 'at')
-  if use[1] and now - tonumber(use[3]) < tonumber(ARGV[16]) and redis.call('EXISTS', ARGV[13] .. use[1]) == 1 then
-    return {'used', use[1], use[2]}
+  if use[1] and now - tonumber(use[3]) < tonumber(ARGV[14]) and redis.call('EXISTS', ARGV[11] .. use[1]) == 1 then
+    return {'used', redis.call('HGET', ARGV[11] .. use[1], 'job'), use[1], use[2]}
   end
 end
-if redis.call('EXISTS', KEYS[2]) == 1 then return {'exists'} end
-if tonumber(redis.call('HGET', KEYS[4], ARGV[6]) or 0) >= tonumber(ARGV[8]) then return {'full', 'resource'} end
-if ARGV[9] ~= '' and tonumber(redis.call('HGET', KEYS[5], caller) or 0) >= tonumber(ARGV[9]) then
+if redis.call('EXISTS', KEYS[2]) == 1 then return {'exists', redis.call('HGET', KEYS[2], 'job')} end
+if tonumber(redis.call('HGET', KEYS[3], ARGV[5]) or 0) >= tonumber(ARGV[7]) then return {'full', 'resource'} end
+if ARGV[8] ~= '' and tonumber(redis.call('HGET', KEYS[4], caller) or 0) >= tonumber(ARGV[8]) then
   return {'full', 'caller'}
 end
-local sequence = save(id, caller, ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6],
-  KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7], KEYS[8], KEYS[10], ARGV[11])
-count(KEYS[5], caller, 1)
-if ARGV[10] ~= '' then redis.call('ZADD', KEYS[9], ARGV[10], id) end
-if ARGV[12] == '1' then
-  redis.call('HSET', KEYS[1], 'id', id, 'fingerprint', ARGV[14], 'at', ARGV[15])
-  redis.call('PEXPIRE', KEYS[1], ARGV[16])
+local sequence = save(id, caller, ARGV[2], ARGV[3], ARGV[4], ARGV[5], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[9])
+count(KEYS[4], caller, 1)
+if ARGV[9] ~= '' then redis.call('ZADD', KEYS[8], ARGV[9], id) end
+if ARGV[10] == '1' then
+  redis.call('HSET', KEYS[1], 'id', id, 'fingerprint', ARGV[12], 'at', ARGV[13])
+  redis.call('PEXPIRE', KEYS[1], ARGV[14])
 end
-local counts = redis.call('HMGET', KEYS[4], ARGV[6], ARGV[17])
+local counts = redis.call('HMGET', KEYS[3], ARGV[5], ARGV[15])
 return {'created', sequence, counts[1] or '0', counts[2] or '0'}`)
 
 /**
  * Makes a record into the next one, and saves the delivery of a job that ends thereby.
  *
  * KEYS: job, log, counts, queued, index before, index after, ready, heads, running, due:backoff, due:deadline,
- * due:retention, nodes; of the delivery, if there is one: job, log, index, ready, heads, and sequence
+ * due:retention, nodes; of the delivery, if there is one: job, index, ready, heads, and sequence
  * ARGV: id, version that was read, record, sequence, caller, field of \`counts\` before, after, change of \`queued\`,
  * '1' if it is ready, the node that changes it if it is running, times of the three due sets or '', channel; of the delivery, or '': id,
  * record before and after its sequence, input, event, field of \`counts\`; then number and text of each new event
@@ -105,10 +102,9 @@ for due = 0, 2 do
   if at ~= '' then redis.call('ZADD', KEYS[10 + due], at, id) else redis.call('ZREM', KEYS[10 + due], id) end
 end
 if ARGV[15] ~= '' then
-  save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], ARGV[20],
-    KEYS[14], KEYS[15], KEYS[3], KEYS[16], KEYS[17], KEYS[18], KEYS[19], ARGV[14])
+  save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], KEYS[14], KEYS[3], KEYS[15], KEYS[16], KEYS[17], KEYS[18])
 end
-for at = 21, #ARGV, 2 do
+for at = 20, #ARGV, 2 do
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'event', ARGV[at + 1])
   redis.call('PUBLISH', ARGV[14], id .. ' ' .. ARGV[at])
 end
