@@ -1,7 +1,7 @@
 /**
  * `Llm` as real processes: each attempt is one command with its tree, held together so that it ends as a whole.
  */
-import { Clock, Effect, Layer, Redacted, type Scope } from "effect"
+import { Clock, Effect, FiberRef, Layer, Redacted, type Scope } from "effect"
 import { BudgetExceeded, type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
 import type { Input } from "../Job.js"
 import { Llm, type LlmRequest } from "../Llm.js"
@@ -93,6 +93,19 @@ const folderOf = ({ adapter, identity, resource }: Setup) =>
       )
     : Effect.succeed(resource.folder)
 
+/** Resolves to `null` where that takes longer. A timer costs an attempt less than two fibers that race. */
+const within = async <A>(millis: number, promise: Promise<A>): Promise<A | null> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(resolve, millis, null)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, Scope.Scope> =>
   Effect.gen(function* () {
     const { adapter, identity, resource } = setup
@@ -120,22 +133,22 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
     const cookie = makeCookie(identity, request.attemptId)
     const tree = yield* acquireTree(setup, cookie, request.onEnding)
     const ended = yield* Effect.tryPromise(() =>
-      tree.run({
-        argv: limited(resource.limits, [file, ...args]),
-        cwd,
-        env: { ...allow(process.env, [...adapter.env, ...resource.env]), [variable]: cookie },
-        stdin: adapter.stdin(input),
-        onOutput: transcript.push,
-        onError: stderr.push,
-      }),
+      within(
+        request.timeoutMillis,
+        tree.run({
+          argv: limited(resource.limits, [file, ...args]),
+          cwd,
+          env: { ...allow(process.env, [...adapter.env, ...resource.env]), [variable]: cookie },
+          stdin: adapter.stdin(input),
+          onOutput: transcript.push,
+          onError: stderr.push,
+        }),
+      ),
     ).pipe(
       // What the system refuses is a value of `ended`; only a bug of `onText` can be thrown.
       Effect.catchTag("UnknownException", ({ error }) => Effect.die(error)),
-      Effect.timeoutFail({
-        duration: request.timeoutMillis,
-        onTimeout: () => new LlmTimeout({ millis: request.timeoutMillis }),
-      }),
     )
+    if (ended === null) return yield* new LlmTimeout({ millis: request.timeoutMillis })
     transcript.end()
     const told = adapter.usageIn?.(stderr.text())
     if (told !== undefined) request.onUsage(told)
@@ -188,6 +201,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     // Nobody else begins the attempts of a process that has its store for itself.
     if (Redacted.value(redisUrl) !== "" && role !== "api") yield* watch(identity.owner, lease / 2)
     yield* Effect.logInfo(`processes are held together by a ${containment.mode}`)
+    const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
 
     return {
       adapter: (resource: string) => setups.get(resource)?.adapter.name ?? "none",
@@ -195,12 +209,10 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
       run: (request: LlmRequest) => {
         const setup = setups.get(request.resource)
         if (setup === undefined) return Effect.dieMessage(`The resource '${request.resource}' is not configured.`)
-        return Effect.scoped(call(setup, request)).pipe(
-          Effect.annotateLogs({ module: "Llm" }),
-          Effect.withSpan("Llm.run", {
-            attributes: { resource: request.resource, attempt: request.attemptId, adapter: setup.adapter.name },
-          }),
-        )
+        const run = Effect.annotateLogs(Effect.scoped(call(setup, request)), { module: "Llm" })
+        const attributes = { resource: request.resource, attempt: request.attemptId, adapter: setup.adapter.name }
+        // A span has its price where nobody traces, too.
+        return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run
       },
       killOrphans: killOrphans(identity),
     }

@@ -237,6 +237,8 @@ const make = Effect.gen(function* () {
 
   yield* lanes.run({
     feed,
+    // BullMQ holds the place until the outcome is stored.
+    onFree: () => Effect.void,
     tick: Effect.zipRight(
       Effect.forEach([...all.values()], (busy) => unlessRedisIsDown(busy.lane, exchange(busy)), {
         concurrency: "unbounded",

@@ -62,10 +62,10 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       const turnsOf = (name: string) => last.get(name) ?? new Map<string, number>()
 
       /** How many more jobs of a resource may be begun at `now`. */
-      const free = ({ carried, name }: Lane, now: number): number => {
+      const free = ({ active, name }: Lane, now: number): number => {
         const usage = permits.usage(name)
         if (lanes.isDraining() || usage === null || (usage.heldUntil ?? 0) > now) return 0
-        return Math.max(0, usage.permits - carried.size)
+        return Math.max(0, usage.permits - active.size)
       }
 
       const forkNext = (lane: Lane): Effect.Effect<void, StoreError> =>
@@ -114,7 +114,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
             : Effect.uninterruptible(lock.withPermits(1)(unlessStoreIsDown(lane, forkNext(lane))))
         })
 
-      yield* lanes.run({ feed, tick: Effect.void, stop: Effect.void })
+      yield* lanes.run({ feed, onFree: feed, tick: Effect.void, stop: Effect.void })
 
       return {
         feed,

@@ -36,12 +36,16 @@ export interface Lane {
   readonly name: string
   readonly settle: (id: JobId) => Settled<Needs>
   readonly carried: Map<JobId, Carried>
+  /** Of the carried jobs, those that have a permit or wait for one. */
+  readonly active: Set<JobId>
 }
 
 /** How a dispatcher brings jobs to the lanes. */
 export interface Feeding {
   /** Forks what may be forked now, or has it done. */
   readonly feed: (resource: string) => Effect.Effect<void>
+  /** Done when a permit is given back, while the outcome of its job is being stored; then the lane is fed. */
+  readonly onFree: (resource: string) => Effect.Effect<void>
   /** Done at each tick, before the lanes are fed. */
   readonly tick: Effect.Effect<void>
   /** Done when a drain begins: nothing more is to be forked. */
@@ -82,35 +86,42 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
 
         const lane = (name: string, settle: Lane["settle"]): [string, Lane] => [
           name,
-          { name, settle, carried: new Map() },
+          { name, settle, carried: new Map(), active: new Set() },
         ]
         const all = new Map<string, Lane>(
           config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }))),
         )
         // Without permits there is no secret: deliveries stay queued until there is one.
         if (permits.resources.includes(deliveries)) all.set(...lane(deliveries, settleDelivery))
-        const ended = yield* Queue.unbounded<Ended>()
+        const changes = yield* Queue.unbounded<Change>()
         const asked = yield* Effect.makeLatch(false)
         const drained = yield* Effect.makeLatch(false)
         let draining = false
 
-        const carry = ({ carried, name, settle }: Lane, id: JobId, caller: string) =>
-          fork(settle(id)).pipe(
+        const carry = ({ active, carried, name, settle }: Lane, id: JobId, caller: string) => {
+          const onFree = () => {
+            active.delete(id)
+            changes.unsafeOffer({ _tag: "Free", resource: name })
+          }
+          return fork(settle(id), onFree).pipe(
             // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
             Effect.mapInputContext((_: Context.Context<never>) => context),
             Effect.tap((fiber) => {
               carried.set(id, { fiber, caller })
+              active.add(id)
               fiber.addObserver((exit) => {
                 carried.delete(id)
-                ended.unsafeOffer({ resource: name, id, exit })
+                active.delete(id)
+                changes.unsafeOffer({ _tag: "Ended", resource: name, id, exit })
               })
             }),
           )
+        }
 
         const maxPerCaller = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
 
-        const busy = ({ carried }: Lane): ReadonlySet<string> => {
-          const callers = [...carried.values()].map(({ caller }) => caller)
+        const busy = ({ active, carried }: Lane): ReadonlySet<string> => {
+          const callers = [...active].map((id) => carried.get(id)?.caller ?? "")
           return new Set(callers.filter((each) => callers.filter((caller) => caller === each).length >= maxPerCaller))
         }
 
@@ -194,20 +205,18 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
               const found = [...all.values()].map(({ carried }) => carried.get(id)).find((each) => each !== undefined)
               return found === undefined ? Effect.void : Fiber.interruptFork(found.fiber)
             }),
-          run: ({ feed, stop, tick: before }) =>
+          run: ({ feed, onFree, stop, tick: before }) =>
             Effect.gen(function* () {
               const tick = Effect.all([due, before, Effect.forEach([...all.keys()], (name) => feed(name))], {
                 discard: true,
               })
-              /** A permit is free again, and the job that had it may have left a delivery. */
-              const next = ({ exit, id, resource }: Ended) =>
-                Effect.all(
-                  [
-                    Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause) ? lost(id, exit.cause) : Effect.void,
-                    feed(resource),
-                    resource === deliveries ? Effect.void : feed(deliveries),
-                  ],
-                  { discard: true },
+              const next = (change: Change) =>
+                change._tag === "Free" ? onFree(change.resource) : Effect.zipRight(feed(change.resource), after(change))
+              /** The job may have left a delivery. */
+              const after = ({ exit, id, resource }: Ended) =>
+                Effect.zipRight(
+                  Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause) ? lost(id, exit.cause) : Effect.void,
+                  resource === deliveries ? Effect.void : feed(deliveries),
                 )
 
               yield* rescue
@@ -215,7 +224,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
               yield* tick
               // It has a fiber of its own, since an interruption of who asks for it must not cut it short.
               yield* Effect.forkScoped(Effect.zipRight(asked.await, drainNow(stop)))
-              yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(ended), next)))
+              yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(changes), next)))
               yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(tickMillis), tick)))
               // Last, so that the fibers above feed nothing while it drains, and first of all to be released.
               yield* Effect.addFinalizer(() => drain)
@@ -225,8 +234,11 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
     )
 }
 
-/** A fiber that carried a job, when it is no more. */
+/** What lets other jobs begin: a permit that is given back, and a fiber that carried a job, when it is no more. */
+type Change = Ended | { readonly _tag: "Free"; readonly resource: string }
+
 interface Ended {
+  readonly _tag: "Ended"
   readonly resource: string
   readonly id: JobId
   readonly exit: Exit.Exit<void>

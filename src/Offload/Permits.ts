@@ -6,7 +6,7 @@
  * are permits, and leaves the rest in the store, in order. The semaphore is what makes the ceiling hold all the same,
  * whoever forks.
  */
-import { Clock, Context, Effect, Layer } from "effect"
+import { type Clock, Context, Effect, Layer } from "effect"
 import { deliveries } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 
@@ -21,12 +21,31 @@ export interface Usage {
   readonly heldUntil: number | null
 }
 
+/** One unit of a resource's ceiling, as its holder has it. */
+export interface Permit {
+  /** Ends when the holder before is done with what it had left to do. Nothing is to be begun earlier. */
+  readonly awaitReady: Effect.Effect<void>
+  /**
+   * Gives the permit back, and then does the rest: what takes nothing of the resource any more, and is to be done
+   * before the next holder begins. That one can make itself ready meanwhile.
+   */
+  readonly passOn: <A, E, R>(rest: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/** The permit that an effect runs with; without one there is nobody to wait for, and nobody who waits. */
+export class CurrentPermit extends Context.Reference<CurrentPermit>()<"effect-offload/CurrentPermit", Permit>(
+  "effect-offload/CurrentPermit",
+  { defaultValue: () => ({ awaitReady: Effect.void, passOn: (rest) => rest }) },
+) {}
+
 interface Resource {
   permits: number
   running: number
   serviceMillis: number | null
   heldUntil: number | null
   readonly semaphore: Effect.Semaphore
+  /** What was passed on and is not over, of permits that nobody has taken since. */
+  readonly passedOn: Set<Effect.Latch>
 }
 
 /** How much the newest observation counts in the moving average. */
@@ -38,10 +57,14 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
     /** The names of the resources that have a ceiling. */
     readonly resources: ReadonlyArray<string>
     /**
-     * Runs an effect while it holds one permit. Fibers that must wait are served in their order. The permit is given
-     * back however the effect ends. A resource without a ceiling runs nothing: it is a defect.
+     * Runs an effect while it holds one permit, its `CurrentPermit`. Fibers that must wait are served in their order.
+     * The permit is given back however the effect ends, if it was not passed on before; `onFree` is called when it is.
+     * A resource without a ceiling runs nothing: it is a defect.
      */
-    readonly withPermit: (resource: string) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+    readonly withPermit: (
+      resource: string,
+      onFree?: () => void,
+    ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
     /** Changes the ceiling: at once upwards; downwards as permits are given back. */
     readonly resize: (resource: string, permits: number) => Effect.Effect<void>
     /**
@@ -73,28 +96,35 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
       const resources = new Map<string, Resource>(
         Object.entries(ceilings).map(([name, permits]) => [
           name,
-          { permits, running: 0, serviceMillis: null, heldUntil: null, semaphore: Effect.unsafeMakeSemaphore(permits) },
+          {
+            permits,
+            running: 0,
+            serviceMillis: null,
+            heldUntil: null,
+            semaphore: Effect.unsafeMakeSemaphore(permits),
+            passedOn: new Set(),
+          },
         ]),
       )
 
-      const held = (resource: Resource) =>
-        Effect.acquireRelease(
-          Effect.tap(Clock.currentTimeMillis, () => Effect.sync(() => resource.running++)),
-          (since) =>
-            Effect.map(Clock.currentTimeMillis, (now) => {
-              resource.running--
-              resource.serviceMillis = average(resource.serviceMillis, now - since)
-            }),
-        )
-
       return {
         resources: [...resources.keys()],
-        withPermit: (name) => (effect) => {
-          const resource = resources.get(name)
-          return resource === undefined
-            ? Effect.dieMessage(`The resource '${name}' has no permits: it is not configured.`)
-            : resource.semaphore.withPermits(1)(Effect.scoped(Effect.zipRight(held(resource), effect)))
-        },
+        withPermit:
+          (name, onFree = () => {}) =>
+          (effect) => {
+            const resource = resources.get(name)
+            if (resource === undefined) {
+              return Effect.dieMessage(`The resource '${name}' has no permits: it is not configured.`)
+            }
+            return Effect.uninterruptibleMask((restore) =>
+              Effect.flatMap(restore(resource.semaphore.take(1)), () =>
+                Effect.clockWith((clock) => {
+                  const { giveBack, permit } = grant(resource, clock, onFree)
+                  return Effect.ensuring(restore(Effect.provideService(effect, CurrentPermit, permit)), giveBack)
+                }),
+              ),
+            )
+          },
         resize: (name, permits) =>
           Effect.suspend(() => {
             const resource = resources.get(name)
@@ -126,6 +156,38 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
         },
       }
     })
+}
+
+/** A permit that was just taken from the semaphore. */
+const grant = (resource: Resource, clock: Clock.Clock, onFree: () => void) => {
+  resource.running++
+  const since = clock.unsafeCurrentTimeMillis()
+  const [before] = resource.passedOn
+  if (before !== undefined) resource.passedOn.delete(before)
+
+  let isHeld = true
+  const giveBack = Effect.suspend(() => {
+    if (!isHeld) return Effect.void
+    isHeld = false
+    resource.running--
+    resource.serviceMillis = average(resource.serviceMillis, clock.unsafeCurrentTimeMillis() - since)
+    onFree()
+    return resource.semaphore.release(1)
+  })
+  const permit: Permit = {
+    awaitReady: before?.await ?? Effect.void,
+    passOn: (rest) =>
+      Effect.suspend(() => {
+        const over = Effect.unsafeMakeLatch(false)
+        resource.passedOn.add(over)
+        const end = Effect.suspend(() => {
+          resource.passedOn.delete(over)
+          return over.open
+        })
+        return Effect.ensuring(Effect.zipRight(giveBack, rest), end)
+      }),
+  }
+  return { giveBack, permit }
 }
 
 const average = (before: number | null, observed: number): number =>

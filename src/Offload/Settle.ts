@@ -8,7 +8,7 @@ import type { Outcome } from "../Job/Transition.js"
 import type { Ending, Failure, Input, Job, JobId, Output, Usage } from "../Job.js"
 import type { Store } from "../Store.js"
 import { Outcomes } from "./Outcomes.js"
-import { Permits } from "./Permits.js"
+import { CurrentPermit, Permits } from "./Permits.js"
 import * as TextWriter from "./TextWriter.js"
 
 /** A queued job, as far as it must be known to settle it. */
@@ -85,7 +85,8 @@ const settledResources = new WeakMap<object, string>()
  * When the settled effect runs it claims the job's next attempt (a job that is no longer queued is left alone), runs
  * the work with a `CurrentAttempt`, and stores the outcome: success, each error by its handler, a defect as `Defect`,
  * an interruption as `cancelled` where it was asked for, else as `interrupted`, which puts the job back in the queue.
- * A store that fails meanwhile is tried again until it takes the outcome (see `Outcomes`).
+ * A store that fails meanwhile is tried again until it takes the outcome (see `Outcomes`). The permit is passed on
+ * while the outcome is being stored.
  */
 export function settle<E extends Tagged, R>(
   job: Queued,
@@ -107,7 +108,8 @@ export function settle<E extends Tagged, R>(
       yield* Effect.gen(function* () {
         const writer = yield* TextWriter.make(job.id, attempt)
         const traces: { usage?: Usage; ending?: Ending } = {}
-        const exit = yield* work.pipe(
+        const permit = yield* CurrentPermit
+        const exit = yield* Effect.zipRight(permit.awaitReady, work).pipe(
           Effect.provideService(CurrentAttempt, {
             ...claimed,
             emit: writer.emit,
@@ -123,7 +125,10 @@ export function settle<E extends Tagged, R>(
         )
         const { at, text } = yield* writer.close
         const { level, outcome } = yield* toOutcome(exit, handlers, claimed.job)
-        yield* outcomes.record({ id: job.id, attempt, outcome: { ...traces, ...outcome }, at, text, level })
+        // Nothing of the work is left: the next job can be claimed in the same write.
+        yield* permit.passOn(
+          outcomes.record({ id: job.id, attempt, outcome: { ...traces, ...outcome }, at, text, level }),
+        )
       }).pipe(Effect.scoped, Effect.annotateLogs({ attempt }))
     }).pipe(Effect.annotateLogs({ module: "Offload", fiber: "bg-worker", jobId: job.id, resource: job.resource })),
   )
@@ -132,12 +137,14 @@ export function settle<E extends Tagged, R>(
 
 /**
  * Starts a settled effect as a daemon fiber, behind a permit of its job's resource. Interrupting the fiber gives the
- * permit back: before the attempt began, the job stays queued; after, its outcome is stored first.
+ * permit back: before the attempt began, the job stays queued; after, its outcome is stored first. `onFree` is called
+ * when the permit is given back.
  *
  * Anything but what `settle` made fails to compile; a cast that gets past the compiler is a defect.
  */
 export const fork = <T extends Effect.Effect<unknown, unknown, unknown>>(
   settled: T & Unsettled<T>,
+  onFree?: () => void,
 ): Effect.Effect<Fiber.RuntimeFiber<void>, never, Context_<T> | Permits> =>
   Effect.gen(function* () {
     const effect: unknown = settled
@@ -146,7 +153,7 @@ export const fork = <T extends Effect.Effect<unknown, unknown, unknown>>(
     }
     const { withPermit } = yield* Permits
     // The fiber must not inherit the uninterruptible region of a submission that forks it.
-    return yield* Effect.forkDaemon(Effect.interruptible(withPermit(resourceOf(effect))(effect)))
+    return yield* Effect.forkDaemon(Effect.interruptible(withPermit(resourceOf(effect), onFree)(effect)))
   })
 
 const mark = <R>(resource: string, effect: Effect.Effect<void, never, R>): Settled<R> => {

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { NodeContext } from "@effect/platform-node"
 import { afterAll, describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Layer, Scope } from "effect"
+import type { JobId } from "../../src/Job.js"
 import { Spool } from "../../src/Offload/Spool.js"
 import { Offload } from "../../src/Offload.js"
 import * as Memory from "../../src/Store/Memory.js"
@@ -196,6 +197,89 @@ describe("while the store is out of reach", () => {
       ),
     )
   })
+
+  it.live("an outcome that is not stored yet lets the next job be claimed, but not begin, and no third one", () => {
+    let stuck = true
+    let first: JobId | null = null
+    const begun: Array<string> = []
+    const lines: Array<Line> = []
+    const choosy = Layer.map(Memory.layer, (context) => {
+      const store = Context.get(context, Store)
+      return Context.make(Store, {
+        ...store,
+        settle: (id, attempt, outcome, last) =>
+          stuck && id === first
+            ? new StoreError({ operation: "settle", reason: "unavailable", detail: "it is too large for now" })
+            : store.settle(id, attempt, outcome, last),
+      })
+    })
+    const go = Effect.runSync(Deferred.make<void>())
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      const jobs = yield* Effect.all([submit("first"), submit("second"), submit("third")])
+      first = jobs[0].id
+      yield* Deferred.succeed(go, undefined)
+      yield* holds(() => isToldOf(lines))
+      yield* untilStatus(jobs[1].id, "running")
+      // Ticks of the dispatcher and tries of the store go by.
+      yield* Effect.sleep(1500)
+      expect(begun).toEqual(["first"])
+      expect((yield* offload.job(jobs[0].id)).status).toBe("running")
+      expect((yield* offload.job(jobs[2].id)).status).toBe("queued")
+      stuck = false
+      yield* Effect.forEach(jobs, ({ id }) => untilStatus(id, "succeeded"))
+      expect(begun).toEqual(["first", "second", "third"])
+    }).pipe(
+      Effect.provide(
+        service(
+          ({ input }) =>
+            Effect.zipRight(
+              Effect.sync(() => begun.push(input.prompt)),
+              Deferred.await(go),
+            ),
+          { permits: 1 },
+          choosy,
+        ).pipe(Layer.provideMerge(captureLog(lines))),
+      ),
+    )
+  })
+
+  it.live(
+    "a job that is cancelled while it waits for the outcome before its own is cancelled, and never begins",
+    () => {
+      let stuck = true
+      const begun: Array<string> = []
+      const lines: Array<Line> = []
+      const down = Layer.map(Memory.layer, (context) => {
+        const store = Context.get(context, Store)
+        return Context.make(Store, {
+          ...store,
+          settle: (id, attempt, outcome, last) =>
+            stuck && outcome._tag === "Succeeded"
+              ? new StoreError({ operation: "settle", reason: "unavailable", detail: "it is down" })
+              : store.settle(id, attempt, outcome, last),
+        })
+      })
+      return Effect.gen(function* () {
+        const offload = yield* Offload
+        const first = yield* submit("first")
+        const second = yield* submit("second")
+        yield* holds(() => isToldOf(lines))
+        yield* untilStatus(second.id, "running")
+        yield* offload.cancel(second.id)
+        yield* untilStatus(second.id, "cancelled")
+        stuck = false
+        yield* untilStatus(first.id, "succeeded")
+        expect(begun).toEqual(["first"])
+      }).pipe(
+        Effect.provide(
+          service(({ input }) => Effect.sync(() => begun.push(input.prompt)), { permits: 1 }, down).pipe(
+            Layer.provideMerge(captureLog(lines)),
+          ),
+        ),
+      )
+    },
+  )
 
   it.live("a bug in the middle of settling leaves no job running for ever", () => {
     let bugs = 1

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, TestClock } from "effect"
 import fc from "fast-check"
-import { Permits } from "../../src/Offload/Permits.js"
+import { CurrentPermit, Permits } from "../../src/Offload/Permits.js"
 
 describe("permits", () => {
   it.effect("never lets more run than there are permits, and serves those that wait in their order", () =>
@@ -52,12 +52,63 @@ describe("permits", () => {
     }).pipe(Effect.provide(Permits.layer({ llm: 2 }))),
   )
 
+  it.effect("is passed on while its holder has something left to do, for which the next one can wait", () =>
+    Effect.gen(function* () {
+      const { usage, withPermit } = yield* Permits
+      const left = yield* Deferred.make<void>()
+      const said: Array<string> = []
+      const say = (what: string) => Effect.sync(() => said.push(what))
+      const first = Effect.flatMap(CurrentPermit, ({ passOn }) =>
+        Effect.zipRight(
+          say("first"),
+          passOn(Effect.zipRight(Effect.sleep(100), Effect.zipRight(say("rest"), Deferred.await(left)))),
+        ),
+      )
+      const next = (name: string) =>
+        Effect.flatMap(CurrentPermit, ({ awaitReady }) =>
+          say(`${name} has it`).pipe(
+            Effect.zipRight(awaitReady),
+            Effect.zipRight(say(`${name} begins`)),
+            Effect.zipRight(Effect.sleep(100)),
+          ),
+        )
+      const fibers = [
+        yield* Effect.fork(withPermit("one", () => said.push("free"))(first)),
+        yield* Effect.fork(withPermit("one")(next("second"))),
+        yield* Effect.fork(withPermit("one")(next("third"))),
+      ]
+      yield* TestClock.adjust(1000)
+      expect(said).toEqual(["first", "free", "second has it", "rest"])
+      expect(usage("one")).toMatchObject({ running: 1, serviceMillis: 0 })
+      yield* Deferred.succeed(left, undefined)
+      yield* TestClock.adjust(1000)
+      yield* Fiber.joinAll(fibers)
+      expect(said.slice(4)).toEqual(["second begins", "third has it", "third begins"])
+      expect(usage("one")).toMatchObject({ running: 0 })
+    }).pipe(Effect.provide(Permits.layer({ one: 1 }))),
+  )
+
+  it.effect("is ready again where what was left to do fails, dies or is interrupted", () =>
+    Effect.gen(function* () {
+      const { withPermit } = yield* Permits
+      const passOn = <E>(rest: Effect.Effect<void, E>) =>
+        withPermit("one")(Effect.flatMap(CurrentPermit, (permit) => permit.passOn(rest)))
+      for (const rest of [Effect.fail("failed"), Effect.die("died"), Effect.interrupt]) {
+        yield* Effect.exit(passOn(rest))
+        yield* withPermit("one")(Effect.flatMap(CurrentPermit, ({ awaitReady }) => awaitReady))
+      }
+    }).pipe(Effect.provide(Permits.layer({ one: 1 }))),
+  )
+
   it("gives every permit back, whatever happens to the work and to those that wait", async () => {
-    const fate = fc.constantFrom("succeed", "fail", "die", "interrupt", "throw", "interrupt while waiting")
+    const passings = ["pass on", "pass on and fail", "interrupt when passed on"] as const
+    const fate = fc.constantFrom("succeed", "fail", "die", "interrupt", "throw", "interrupt while waiting", ...passings)
     await fc.assert(
       fc.asyncProperty(fc.array(fate, { maxLength: 40 }), fc.integer({ min: 1, max: 4 }), async (fates, permits) => {
         const program = Effect.gen(function* () {
           const { usage, withPermit } = yield* Permits
+          const passOn = <E>(rest: Effect.Effect<void, E>) =>
+            Effect.flatMap(CurrentPermit, (permit) => Effect.zipRight(permit.awaitReady, permit.passOn(rest)))
           const fibers = yield* Effect.forEach(fates, (kind) => {
             const work: Record<typeof kind, Effect.Effect<unknown, string>> = {
               succeed: Effect.yieldNow(),
@@ -68,6 +119,9 @@ describe("permits", () => {
                 throw new Error("spawn")
               }),
               "interrupt while waiting": Effect.void,
+              "pass on": passOn(Effect.yieldNow()),
+              "pass on and fail": passOn(Effect.fail("failed")),
+              "interrupt when passed on": passOn(Effect.never),
             }
             return Effect.fork(withPermit("llm")(work[kind] ?? Effect.void))
           })
