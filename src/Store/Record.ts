@@ -41,7 +41,7 @@ export const decodeInput = decoder("input", Input)
 export const decodeEvent = decoder("log", Event)
 export const decodeFirstUse = decoder("idempotency record", FirstUse)
 
-/** Without the members that are `null`, of which a queued job has a dozen: a third of its record. */
+/** Without the members that are `null`, of which a queued job has a dozen: almost half of its record. */
 export const encodeJob = (job: Job): string =>
   JSON.stringify({
     ...job,

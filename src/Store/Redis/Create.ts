@@ -1,7 +1,6 @@
 /** Saves a job, once for each idempotency key, and within the limits of its queue. */
 import { Effect, Either } from "effect"
 import * as Transition from "../../Job/Transition.js"
-import { JobId } from "../../Job.js"
 import { IdempotencyConflict, QueueFull, type Submitted } from "../../Store.js"
 import type { Done } from "../Commit.js"
 import { KvError, readNow } from "../Kv.js"
@@ -80,10 +79,14 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
           })
         case "exists":
           return saved(id, first)
-        case "used":
+        case "used": {
+          const earlier = saved(second, first)
           return idempotency?.fingerprint === third
-            ? saved(second, first)
-            : Either.left(new IdempotencyConflict({ key: idempotency?.key ?? "", id: JobId.make(second) }))
+            ? earlier
+            : Either.flatMap(earlier, ({ job }) =>
+                Either.left(new IdempotencyConflict({ key: idempotency?.key ?? "", id: job.id })),
+              )
+        }
         case "full": {
           const scope = first === "caller" ? "caller" : "resource"
           const limit = scope === "caller" ? (limits.maxQueuedPerCaller ?? 0) : limits.maxQueued
