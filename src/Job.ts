@@ -50,7 +50,7 @@ export const ModelName = Schema.String.pipe(Schema.pattern(/^(?!-)\P{Cc}{1,200}$
  * `queued → running → succeeded | failed | cancelled`, as `docs/states.md` draws it.
  *
  * - `queued`: saved, waiting for a permit or for the end of its backoff.
- * - `running`: an attempt holds a permit.
+ * - `running`: an attempt has begun, and its outcome is not stored yet.
  * - `succeeded`, `failed`, `cancelled`: terminal; never changes again.
  */
 export const Status = Schema.Literal("queued", "running", "succeeded", "failed", "cancelled").annotations({
