@@ -58,7 +58,6 @@ const make = Effect.gen(function* () {
   )
   const shared = Shared.make(client, config.redisPrefix)
   const told = yield* Queue.sliding<Error>(1)
-  const takes = yield* Queue.unbounded<Effect.Effect<void>>()
 
   const engineOptions: Engine.Options = {
     connect: () =>
@@ -119,30 +118,28 @@ const make = Effect.gen(function* () {
     )
 
   /** What is done with an id that BullMQ brings. Its place in the ceiling is held until then. */
-  const handle = (busy: Busy, id: JobId): Effect.Effect<Engine.Taken> => {
-    const { lane } = busy
+  const handle = (lane: Lane, id: JobId): Effect.Effect<Engine.Taken> => {
     const carried = lane.carried.get(id)
     if (carried !== undefined) return Effect.as(Fiber.await(carried.fiber), "done")
     if (lanes.isDraining()) return Effect.succeed("back")
     return store.get(id).pipe(
-      Effect.flatMap((job) => begin(busy, job)),
+      Effect.flatMap((job) => begin(lane, job)),
       Effect.catchTags({
         JobNotFound: () => Effect.succeed("done" as const),
         StoreError: (error) =>
           error.reason === "malformed"
             ? Effect.succeed("done" as const)
-            : Effect.zipRight(Effect.sleep(lookMillis), handle(busy, id)),
+            : Effect.zipRight(Effect.sleep(lookMillis), handle(lane, id)),
       }),
     )
   }
 
-  const begin = (busy: Busy, job: Job): Effect.Effect<Engine.Taken, StoreError> =>
+  const begin = (lane: Lane, job: Job): Effect.Effect<Engine.Taken, StoreError> =>
     Effect.gen(function* () {
-      const { lane } = busy
       if (job.status === "running") {
         // Another process's attempt, which may have lost its place to an outage: the place is its own until it ends.
         yield* Effect.timeoutOption(store.awaitEvent(job.id, job.events), lookMillis)
-        return yield* handle(busy, job.id)
+        return yield* handle(lane, job.id)
       }
       if (isTerminal(job.status) || (yield* isHeld(lane))) return "done"
       // Between the look above and here nothing else runs: it is not carried yet.
@@ -150,20 +147,6 @@ const make = Effect.gen(function* () {
       yield* Fiber.await(carried?.fiber ?? (yield* lanes.carry(lane, job.id, job.caller)))
       return "done"
     })
-
-  /** BullMQ's promise of an id, kept by a fiber of this scope. */
-  const take =
-    (busy: () => Busy) =>
-    (id: JobId): Promise<Engine.Taken> =>
-      new Promise((resolve) => {
-        takes.unsafeOffer(
-          // The lane may not be all there yet when its worker is.
-          Effect.onExit(
-            Effect.suspend(() => handle(busy(), id)),
-            (exit) => Effect.sync(() => resolve(exit._tag === "Success" ? exit.value : "back")),
-          ).pipe(Effect.asVoid),
-        )
-      })
 
   const join = (lane: Lane) =>
     Effect.gen(function* () {
@@ -184,7 +167,7 @@ const make = Effect.gen(function* () {
           ? null
           : yield* engine.work(
               known.permits,
-              take(() => busy),
+              (id) => handle(lane, id),
               () => asked.unsafeOffer(undefined),
             )
       const busy: Busy = { lane, engine, work, asked, known, turns: new Map(), full: false }
@@ -217,7 +200,6 @@ const make = Effect.gen(function* () {
   for (const lane of lanes.all.values()) all.set(lane.name, yield* join(lane))
   const guard = yield* Guard.make
 
-  yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(takes), Effect.forkScoped)))
   yield* Effect.forkScoped(
     Effect.forever(
       Effect.flatMap(Queue.take(told), (error) =>

@@ -3,7 +3,7 @@
  * say of themselves, and nothing else.
  */
 import { randomUUID } from "node:crypto"
-import type { Json, Service } from "../e2e/Service.js"
+import { type Answer, type Json, type Service, waitUntil } from "../e2e/Service.js"
 import { type Life, most } from "./Lives.js"
 
 const terminal: ReadonlyArray<string> = ["succeeded", "failed", "cancelled"]
@@ -115,7 +115,8 @@ export class Ledger {
     const tags = listed.map(({ metadata }) => metadata.tag)
     problems.push(...tags.filter((tag, index) => tags.indexOf(tag) !== index).map((tag) => `two jobs of ${tag}`))
     problems.push(...tags.filter((tag) => !this.#tags.has(tag)).map((tag) => `a job of nobody: ${tag}`))
-    if (most(all) > permits) problems.push(`${most(all)} attempts ran at once`)
+    const together = most(all)
+    if (together.length > permits) problems.push(`ran at once: ${together}`)
     return problems
   }
 
@@ -131,7 +132,7 @@ export class Ledger {
     if ((outcomes.at(-1) === "succeeded") !== (job.status === "succeeded")) {
       problems.push(`${id} is ${job.status} after ${outcomes}`)
     }
-    if (most(lives) > 1) problems.push(`${id} had two attempts at once`)
+    if (most(lives).length > 1) problems.push(`${id} had two attempts at once`)
     for (const { attempt } of lives) {
       if (!numbers.includes(attempt)) problems.push(`${id} does not know of its attempt ${attempt}`)
     }
@@ -149,14 +150,26 @@ export class Ledger {
     const jobs: Array<Json> = []
     let cursor: string | null = null
     do {
-      const { body }: Json = await this.service.call(
-        "GET",
-        `/jobs?limit=100${cursor === null ? "" : `&cursor=${cursor}`}`,
-      )
-      jobs.push(...body.jobs)
-      cursor = body.cursor
+      const page = await this.#page(cursor)
+      jobs.push(...page.jobs)
+      cursor = page.cursor
     } while (cursor !== null)
     return jobs
+  }
+
+  /** Some of several processes may not have their store back when the others do. */
+  async #page(cursor: string | null): Promise<Json> {
+    let page: Answer | undefined
+    await waitUntil(
+      async () => {
+        page = await this.#try(() =>
+          this.service.call("GET", `/jobs?limit=100${cursor === null ? "" : `&cursor=${cursor}`}`),
+        )
+        return page?.status === 200
+      },
+      () => `the jobs are not listed: ${JSON.stringify(page?.body)}`,
+    )
+    return page?.body
   }
 
   async #try<A>(call: () => Promise<A>): Promise<A | undefined> {

@@ -68,8 +68,8 @@ export class Lives {
   }
 }
 
-/** How many attempts were alive at one moment, at most: each with whatever of its tree lived longest. */
-export const most = (lives: ReadonlyArray<Life>): number => {
+/** The attempts that were alive at one moment, when they were most: each with whatever of its tree lived longest. */
+export const most = (lives: ReadonlyArray<Life>): ReadonlyArray<string> => {
   const attempts = new Map<string, { from: number; to: number }>()
   for (const { attempt, from, job, to } of lives) {
     const key = `${job}.${attempt}`
@@ -77,17 +77,19 @@ export const most = (lives: ReadonlyArray<Life>): number => {
     attempts.set(key, { from: Math.min(known.from, from), to: Math.max(known.to, to) })
   }
   // At the same moment an end counts before a start: they need not have met.
-  const turns = [...attempts.values()]
-    .flatMap(({ from, to }) => [
-      { at: from, change: 1 },
-      { at: to, change: -1 },
+  const turns = [...attempts]
+    .filter(([, { from, to }]) => from < to)
+    .flatMap(([key, { from, to }]) => [
+      { key, at: from, begins: true },
+      { key, at: to, begins: false },
     ])
-    .sort((a, b) => a.at - b.at || a.change - b.change)
-  let now = 0
-  let most = 0
-  for (const { change } of turns) {
-    now += change
-    most = Math.max(most, now)
+    .sort((a, b) => a.at - b.at || Number(a.begins) - Number(b.begins))
+  const now = new Set<string>()
+  let most: ReadonlyArray<string> = []
+  for (const { begins, key } of turns) {
+    if (begins) now.add(key)
+    else now.delete(key)
+    if (now.size > most.length) most = [...now]
   }
   return most
 }

@@ -4,7 +4,7 @@
  * fleet: it is held until the one that works on the id gives it back, or has been silent for the time of a lease.
  */
 import { type Job as BullJob, Queue, WaitingError, Worker } from "bullmq"
-import { Effect, Schema, type Scope } from "effect"
+import { Effect, FiberSet, Schema, type Scope } from "effect"
 import { JobId } from "../../Job.js"
 import type { Client } from "../../Redis.js"
 import { StoreError } from "../../Store.js"
@@ -28,10 +28,13 @@ export interface Engine {
   readonly add: (ids: ReadonlyArray<JobId>) => Effect.Effect<void, StoreError>
   /** The ceiling of the fleet. */
   readonly setCeiling: (permits: number) => Effect.Effect<void, StoreError>
-  /** Takes ids, at most so many at a time, and holds the place of each until its promise is resolved. */
+  /**
+   * Takes ids, at most so many at a time, and holds the place of each until its `take` has ended. The end of the scope
+   * interrupts them: their ids go back.
+   */
   readonly work: (
     permits: number,
-    take: (id: JobId) => Promise<Taken>,
+    take: (id: JobId) => Effect.Effect<Taken>,
     onDone: () => void,
   ) => Effect.Effect<Work, never, Scope.Scope>
 }
@@ -63,12 +66,25 @@ const call = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, StoreErr
       }),
   })
 
-/** What ends on its own account at the end of a process; what it did not do, its lease does. */
-const quietly = (run: () => Promise<unknown>): Effect.Effect<void> =>
-  Effect.catchAll(Effect.asVoid(call("close", run)), (error) =>
-    Effect.logWarning("BullMQ was left as it is").pipe(
-      Effect.annotateLogs({ module: "Offload", error: error.message }),
+/** What ends on its own account at the end of a process; what it did not do in the time of a lease, the lease does. */
+const quietly = (run: () => Promise<unknown>, leaseMillis: number): Effect.Effect<void> =>
+  // A release waits for what it races, if that cannot be interrupted.
+  Effect.interruptible(call("close", run)).pipe(
+    Effect.timeoutFail({
+      duration: leaseMillis,
+      onTimeout: () =>
+        new StoreError({
+          operation: "close",
+          reason: "unavailable",
+          detail: "BullMQ did not end in the time of a lease",
+        }),
+    }),
+    Effect.catchAll((error) =>
+      Effect.logWarning("BullMQ was left as it is").pipe(
+        Effect.annotateLogs({ module: "Offload", error: error.message }),
+      ),
     ),
+    Effect.asVoid,
   )
 
 /** Names of its queues must have no colon, those of resources may have any character. */
@@ -93,7 +109,7 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
         queue.on("error", onError)
         return queue
       }),
-      (queue) => quietly(() => queue.close()),
+      (queue) => quietly(() => queue.close(), leaseMillis),
     )
 
     return {
@@ -113,14 +129,23 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
           const own = yield* Effect.acquireRelease(Effect.sync(connect), (client) =>
             Effect.sync(() => client.disconnect()),
           )
+          const taken = async (id: JobId): Promise<Taken> => {
+            try {
+              return await run(take(id))
+            } catch (error) {
+              onError(error instanceof Error ? error : new Error(String(error)))
+              return "back"
+            }
+          }
           const process = async (job: BullJob, token?: string): Promise<void> => {
-            if (!isJobId(job.id) || (await take(job.id)) === "done") return
+            if (!isJobId(job.id) || (await taken(job.id)) === "done") return
             await job.moveToWait(token)
             throw new WaitingError()
           }
           const worker = yield* Effect.acquireRelease(
             Effect.sync(() => {
               const worker = new Worker(name, process, {
+                autorun: false,
                 prefix,
                 connection: own,
                 concurrency: permits,
@@ -135,13 +160,19 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
               worker.on("completed", onDone)
               return worker
             }),
-            (worker) => quietly(() => worker.close()),
+            (worker) => quietly(() => worker.close(), leaseMillis),
           )
+          // A worker brings what it was fetching when it was told to stop, and does not end before that was taken, or
+          // put back: so these fibers end before it does, and what comes after them is refused at once.
+          const run = yield* FiberSet.makeRuntimePromise<never, Taken, never>()
+          yield* Effect.sync(() => {
+            void worker.run().catch(onError)
+          })
           return {
             setPermits: (permits) => {
               worker.concurrency = permits
             },
-            pause: quietly(() => worker.pause(true)),
+            pause: quietly(() => worker.pause(true), leaseMillis),
           }
         }),
     }
