@@ -23,7 +23,10 @@ export interface Usage {
 
 /** One unit of a resource's ceiling, as its holder has it. */
 export interface Permit {
-  /** Ends when the holder before is done with what it had left to do. Nothing is to be begun earlier. */
+  /**
+   * Ends when of all that was passed on so much is done that, with this holder, no more is begun than there are
+   * permits. Nothing is to be begun earlier, and nothing waits for it twice.
+   */
   readonly awaitReady: Effect.Effect<void>
   /**
    * Gives the permit back, and then does the rest: what takes nothing of the resource any more, and is to be done
@@ -44,8 +47,8 @@ interface Resource {
   serviceMillis: number | null
   heldUntil: number | null
   readonly semaphore: Effect.Semaphore
-  /** What was passed on and is not over, of permits that nobody has taken since. */
-  readonly passedOn: Set<Effect.Latch>
+  /** Held from the begin of the work to the end of what was left to do when the permit was passed on. */
+  readonly begun: Effect.Semaphore
 }
 
 /** How much the newest observation counts in the moving average. */
@@ -102,7 +105,7 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
             serviceMillis: null,
             heldUntil: null,
             semaphore: Effect.unsafeMakeSemaphore(permits),
-            passedOn: new Set(),
+            begun: Effect.unsafeMakeSemaphore(permits),
           },
         ]),
       )
@@ -119,8 +122,8 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
             return Effect.uninterruptibleMask((restore) =>
               Effect.flatMap(restore(resource.semaphore.take(1)), () =>
                 Effect.clockWith((clock) => {
-                  const { giveBack, permit } = grant(resource, clock, onFree)
-                  return Effect.ensuring(restore(Effect.provideService(effect, CurrentPermit, permit)), giveBack)
+                  const { end, permit } = grant(resource, clock, onFree)
+                  return Effect.ensuring(restore(Effect.provideService(effect, CurrentPermit, permit)), end)
                 }),
               ),
             )
@@ -129,8 +132,7 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
           Effect.suspend(() => {
             const resource = resources.get(name)
             if (resource === undefined) return Effect.void
-            resource.permits = permits
-            return resource.semaphore.resize(permits)
+            return resize(resource, permits)
           }),
         hold: (name, until) =>
           Effect.sync(() => {
@@ -144,9 +146,7 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
             if (resource === undefined) return Effect.void
             resource.heldUntil = heldUntil
             resource.serviceMillis = serviceMillis
-            if (resource.permits === permits) return Effect.void
-            resource.permits = permits
-            return resource.semaphore.resize(permits)
+            return resource.permits === permits ? Effect.void : resize(resource, permits)
           }),
         usage: (name) => {
           const resource = resources.get(name)
@@ -158,14 +158,18 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
     })
 }
 
-/** A permit that was just taken from the semaphore. */
+const resize = (resource: Resource, permits: number): Effect.Effect<void> => {
+  resource.permits = permits
+  return Effect.zipRight(resource.semaphore.resize(permits), resource.begun.resize(permits))
+}
+
+/** A permit that was just taken from the semaphore, and what is to be done when its holder is no more. */
 const grant = (resource: Resource, clock: Clock.Clock, onFree: () => void) => {
   resource.running++
   const since = clock.unsafeCurrentTimeMillis()
-  const [before] = resource.passedOn
-  if (before !== undefined) resource.passedOn.delete(before)
-
   let isHeld = true
+  let hasBegun = false
+
   const giveBack = Effect.suspend(() => {
     if (!isHeld) return Effect.void
     isHeld = false
@@ -175,19 +179,18 @@ const grant = (resource: Resource, clock: Clock.Clock, onFree: () => void) => {
     return resource.semaphore.release(1)
   })
   const permit: Permit = {
-    awaitReady: before?.await ?? Effect.void,
-    passOn: (rest) =>
-      Effect.suspend(() => {
-        const over = Effect.unsafeMakeLatch(false)
-        resource.passedOn.add(over)
-        const end = Effect.suspend(() => {
-          resource.passedOn.delete(over)
-          return over.open
-        })
-        return Effect.ensuring(Effect.zipRight(giveBack, rest), end)
+    awaitReady: Effect.uninterruptibleMask((restore) =>
+      Effect.map(restore(resource.begun.take(1)), () => {
+        hasBegun = true
       }),
+    ),
+    passOn: (rest) => Effect.zipRight(giveBack, rest),
   }
-  return { giveBack, permit }
+  const end = Effect.zipRight(
+    Effect.suspend(() => (hasBegun ? resource.begun.release(1) : Effect.void)),
+    giveBack,
+  )
+  return { end, permit }
 }
 
 const average = (before: number | null, observed: number): number =>

@@ -58,9 +58,9 @@ describe("permits", () => {
       const left = yield* Deferred.make<void>()
       const said: Array<string> = []
       const say = (what: string) => Effect.sync(() => said.push(what))
-      const first = Effect.flatMap(CurrentPermit, ({ passOn }) =>
+      const first = Effect.flatMap(CurrentPermit, ({ awaitReady, passOn }) =>
         Effect.zipRight(
-          say("first"),
+          Effect.zipRight(awaitReady, say("first")),
           passOn(Effect.zipRight(Effect.sleep(100), Effect.zipRight(say("rest"), Deferred.await(left)))),
         ),
       )
@@ -88,11 +88,41 @@ describe("permits", () => {
     }).pipe(Effect.provide(Permits.layer({ one: 1 }))),
   )
 
+  it.effect("is not ready earlier because those in between were interrupted, or had nothing to do", () =>
+    Effect.gen(function* () {
+      const { withPermit } = yield* Permits
+      const left = yield* Deferred.make<void>()
+      let hasBegun = false
+      const wait = Effect.flatMap(CurrentPermit, ({ awaitReady }) => awaitReady)
+      const first = Effect.flatMap(CurrentPermit, ({ passOn }) => Effect.zipRight(wait, passOn(Deferred.await(left))))
+      yield* Effect.fork(withPermit("one")(first))
+      yield* Effect.yieldNow()
+      const between = yield* Effect.fork(withPermit("one")(wait))
+      yield* TestClock.adjust(1000)
+      yield* Fiber.interrupt(between)
+      yield* withPermit("one")(Effect.void)
+      const last = yield* Effect.fork(
+        withPermit("one")(
+          Effect.tap(wait, () => {
+            hasBegun = true
+          }),
+        ),
+      )
+      yield* TestClock.adjust(1000)
+      expect(hasBegun).toBe(false)
+      yield* Deferred.succeed(left, undefined)
+      yield* Fiber.join(last)
+      expect(hasBegun).toBe(true)
+    }).pipe(Effect.provide(Permits.layer({ one: 1 }))),
+  )
+
   it.effect("is ready again where what was left to do fails, dies or is interrupted", () =>
     Effect.gen(function* () {
       const { withPermit } = yield* Permits
       const passOn = <E>(rest: Effect.Effect<void, E>) =>
-        withPermit("one")(Effect.flatMap(CurrentPermit, (permit) => permit.passOn(rest)))
+        withPermit("one")(
+          Effect.flatMap(CurrentPermit, (permit) => Effect.zipRight(permit.awaitReady, permit.passOn(rest))),
+        )
       for (const rest of [Effect.fail("failed"), Effect.die("died"), Effect.interrupt]) {
         yield* Effect.exit(passOn(rest))
         yield* withPermit("one")(Effect.flatMap(CurrentPermit, ({ awaitReady }) => awaitReady))
