@@ -7,7 +7,7 @@ import { Clock, Effect, Fiber, Layer, Queue, Redacted } from "effect"
 import { isTerminal, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import * as Redis from "../Redis.js"
-import { Store, StoreError } from "../Store.js"
+import { type JobNotFound, Store, StoreError } from "../Store.js"
 import * as Engine from "./BullMq/Engine.js"
 import * as Guard from "./BullMq/Guard.js"
 import * as Shared from "./BullMq/Shared.js"
@@ -118,12 +118,13 @@ const make = Effect.gen(function* () {
     )
 
   /** What is done with an id that BullMQ brings. Its place in the ceiling is held until then. */
-  const handle = (lane: Lane, id: JobId): Effect.Effect<Engine.Taken> => {
-    const carried = lane.carried.get(id)
-    if (carried !== undefined) return Effect.as(Fiber.await(carried.fiber), "done")
-    if (lanes.isDraining()) return Effect.succeed("back")
-    return store.get(id).pipe(
-      Effect.flatMap((job) => begin(lane, job)),
+  const handle = (lane: Lane, id: JobId): Effect.Effect<Engine.Taken> =>
+    Effect.suspend(() => {
+      const carried = lane.carried.get(id)
+      if (carried !== undefined) return Effect.zipRight(Fiber.await(carried.fiber), end(lane, id))
+      if (lanes.isDraining()) return Effect.succeed("back" as const)
+      return Effect.flatMap(store.get(id), (job) => begin(lane, job))
+    }).pipe(
       Effect.catchTags({
         JobNotFound: () => Effect.succeed("done" as const),
         StoreError: (error) =>
@@ -132,9 +133,8 @@ const make = Effect.gen(function* () {
             : Effect.zipRight(Effect.sleep(lookMillis), handle(lane, id)),
       }),
     )
-  }
 
-  const begin = (lane: Lane, job: Job): Effect.Effect<Engine.Taken, StoreError> =>
+  const begin = (lane: Lane, job: Job): Effect.Effect<Engine.Taken, StoreError | JobNotFound> =>
     Effect.gen(function* () {
       if (job.status === "running") {
         // Another process's attempt, which may have lost its place to an outage: the place is its own until it ends.
@@ -145,8 +145,17 @@ const make = Effect.gen(function* () {
       // Between the look above and here nothing else runs: it is not carried yet.
       const carried = lane.carried.get(job.id)
       yield* Fiber.await(carried?.fiber ?? (yield* lanes.carry(lane, job.id, job.caller)))
-      return "done"
+      return yield* end(lane, job.id)
     })
+
+  /**
+   * Another process may have claimed the job meanwhile, which had been brought the id before, and lost its place to an
+   * outage. Its attempt runs in this place then.
+   */
+  const end = (lane: Lane, id: JobId): Effect.Effect<Engine.Taken, StoreError | JobNotFound> =>
+    Effect.flatMap(store.get(id), ({ status }) =>
+      status === "running" ? handle(lane, id) : Effect.succeed("done" as const),
+    )
 
   const join = (lane: Lane) =>
     Effect.gen(function* () {

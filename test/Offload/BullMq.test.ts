@@ -1,0 +1,67 @@
+import { randomUUID } from "node:crypto"
+import { Context, Effect, Layer, Logger, Redacted } from "effect"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import * as BullMq from "../../src/Offload/BullMq.js"
+import { Spool } from "../../src/Offload/Spool.js"
+import { Worker } from "../../src/Offload/Worker.js"
+import { Offload } from "../../src/Offload.js"
+import { OffloadConfig } from "../../src/OffloadConfig.js"
+import * as Redis from "../../src/Store/Redis.js"
+import { Store } from "../../src/Store.js"
+import { Webhook } from "../../src/Webhook.js"
+import { hasRedis, RedisServer } from "../Store/redisServer.js"
+import { piece, succeeded } from "../Store/submission.js"
+import { holds, llm, submit, untilStatus } from "./harness.js"
+
+describe.skipIf(!hasRedis)("one of many processes", () => {
+  const redis = new RedisServer()
+  beforeAll(() => redis.start())
+  afterAll(() => redis.dispose())
+
+  it("keeps the place of a job that another one has claimed before it, until that one is done", async () => {
+    const redisPrefix = `{${randomUUID()}}:`
+    const storeLayer = Redis.layer({ url: redis.url, prefix: redisPrefix })
+    const began: Array<string> = []
+    let looks = 0
+
+    const program = Effect.gen(function* () {
+      const other = Context.get(yield* Layer.build(Layer.fresh(storeLayer)), Store)
+      let isFirst = true
+      /** Who was brought the job earlier claims it a moment before. */
+      const late = Layer.map(Layer.fresh(storeLayer), (context) => {
+        const store = Context.get(context, Store)
+        return Context.make(Store, {
+          ...store,
+          claim: (...call) => {
+            const before = isFirst ? Effect.asVoid(other.claim(call[0], "other")) : Effect.void
+            isFirst = false
+            return Effect.zipRight(before, store.claim(...call))
+          },
+          awaitEvent: (...call) => {
+            looks++
+            return store.awaitEvent(...call)
+          },
+        })
+      })
+      const service = Offload.layerDispatched(BullMq.layer).pipe(
+        Layer.provide(Worker.layerLlm),
+        Layer.provide(llm(({ input }) => Effect.sync(() => began.push(input.prompt)))),
+        Layer.provide(Webhook.layerNone),
+        Layer.provide(late),
+        Layer.provide(Spool.layerNone),
+        Layer.provide(OffloadConfig.layer({ redisUrl: Redacted.make(redis.url), redisPrefix, permits: 1, drain: 0 })),
+      )
+      yield* Effect.gen(function* () {
+        const first = yield* submit("first")
+        const second = yield* submit("second")
+        yield* holds(() => looks > 0 || began.length > 0)
+        expect(began).toEqual([])
+        expect((yield* other.get(first.id)).status).toBe("running")
+        yield* other.settle(first.id, 1, succeeded, piece(""))
+        yield* untilStatus(second.id, "succeeded")
+        expect(began).toEqual(["second"])
+      }).pipe(Effect.provide(service))
+    })
+    await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Logger.remove(Logger.defaultLogger))))
+  })
+})
