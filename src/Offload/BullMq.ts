@@ -26,6 +26,9 @@ const lookMillis = 1000
 /** Longer than an idle worker listens, shorter than anybody wants to wait for a connection that is half open. */
 const commandMillis = 5000
 
+const done: Effect.Effect<Engine.Taken> = Effect.succeed("done")
+const back: Effect.Effect<Engine.Taken> = Effect.succeed("back")
+
 interface Busy {
   readonly lane: Lane
   readonly engine: Engine.Engine
@@ -122,15 +125,13 @@ const make = Effect.gen(function* () {
     Effect.suspend(() => {
       const carried = lane.carried.get(id)
       if (carried !== undefined) return Effect.zipRight(Fiber.await(carried.fiber), end(lane, id))
-      if (lanes.isDraining()) return Effect.succeed("back" as const)
+      if (lanes.isDraining()) return back
       return Effect.flatMap(store.get(id), (job) => begin(lane, job))
     }).pipe(
       Effect.catchTags({
-        JobNotFound: () => Effect.succeed("done" as const),
+        JobNotFound: () => done,
         StoreError: (error) =>
-          error.reason === "malformed"
-            ? Effect.succeed("done" as const)
-            : Effect.zipRight(Effect.sleep(lookMillis), handle(lane, id)),
+          error.reason === "malformed" ? done : Effect.zipRight(Effect.sleep(lookMillis), handle(lane, id)),
       }),
     )
 
@@ -153,9 +154,7 @@ const make = Effect.gen(function* () {
    * outage. Its attempt runs in this place then.
    */
   const end = (lane: Lane, id: JobId): Effect.Effect<Engine.Taken, StoreError | JobNotFound> =>
-    Effect.flatMap(store.get(id), ({ status }) =>
-      status === "running" ? handle(lane, id) : Effect.succeed("done" as const),
-    )
+    Effect.flatMap(store.get(id), ({ status }) => (status === "running" ? handle(lane, id) : done))
 
   const join = (lane: Lane) =>
     Effect.gen(function* () {

@@ -157,19 +157,16 @@ export class Ledger {
     return jobs
   }
 
-  /** Some of several processes may not have their store back when the others do. */
+  /** Some of several processes may not have their store back when the others do: they answer 503, and nothing else. */
   async #page(cursor: string | null): Promise<Json> {
+    const path = `/jobs?limit=100${cursor === null ? "" : `&cursor=${cursor}`}`
     let page: Answer | undefined
-    await waitUntil(
-      async () => {
-        page = await this.#try(() =>
-          this.service.call("GET", `/jobs?limit=100${cursor === null ? "" : `&cursor=${cursor}`}`),
-        )
-        return page?.status === 200
-      },
-      () => `the jobs are not listed: ${JSON.stringify(page?.body)}`,
-    )
-    return page?.body
+    await waitUntil(async () => {
+      page = await this.service.call("GET", path)
+      return page.status !== 503
+    })
+    if (page?.status !== 200) throw new Error(`the jobs are not listed: ${JSON.stringify(page?.body)}`)
+    return page.body
   }
 
   async #try<A>(call: () => Promise<A>): Promise<A | undefined> {

@@ -54,37 +54,28 @@ const neverFailed = 1_000_000
 /** How long an idle worker listens before it looks again, in seconds. */
 const drainDelay = 1
 
+const failed = (operation: string, detail: string, cause?: unknown) =>
+  new StoreError({ operation, reason: "unavailable", detail: `BullMQ did not do it: ${detail}`, cause })
+
 const call = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, StoreError> =>
   Effect.tryPromise({
     try: run,
-    catch: (cause) =>
-      new StoreError({
-        operation: what,
-        reason: "unavailable",
-        detail: `BullMQ did not do it: ${cause instanceof Error ? cause.message : String(cause)}`,
-        cause,
-      }),
+    catch: (cause) => failed(what, cause instanceof Error ? cause.message : String(cause), cause),
   })
 
 /** What ends on its own account at the end of a process; what it did not do in the time of a lease, the lease does. */
-const quietly = (run: () => Promise<unknown>, leaseMillis: number): Effect.Effect<void> =>
+const quietly = (run: () => Promise<void>, leaseMillis: number): Effect.Effect<void> =>
   // A release waits for what it races, if that cannot be interrupted.
   Effect.interruptible(call("close", run)).pipe(
     Effect.timeoutFail({
       duration: leaseMillis,
-      onTimeout: () =>
-        new StoreError({
-          operation: "close",
-          reason: "unavailable",
-          detail: "BullMQ did not end in the time of a lease",
-        }),
+      onTimeout: () => failed("close", "it took longer than a lease"),
     }),
     Effect.catchAll((error) =>
       Effect.logWarning("BullMQ was left as it is").pipe(
         Effect.annotateLogs({ module: "Offload", error: error.message }),
       ),
     ),
-    Effect.asVoid,
   )
 
 /** Names of its queues must have no colon, those of resources may have any character. */
