@@ -105,6 +105,11 @@ export const Ending = Schema.Struct({
   signal: Schema.NullOr(Schema.String),
   /** Milliseconds from the first signal until none of them was left. */
   millis: Schema.Number,
+  /**
+   * How it is known that none is left: the kernel ended their PID `namespace`, their `cgroup` is empty, or a `search`
+   * of all processes for what they inherited found none, from which one that means to can hide.
+   */
+  knownBy: Schema.optional(Schema.Literal("namespace", "cgroup", "search")),
 })
 export type Ending = typeof Ending.Type
 

@@ -7,6 +7,7 @@ import { type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.j
 import {
   AdapterName,
   Argv,
+  defaultLimits,
   type Resources,
   resolve as resolveResources,
   VariableName,
@@ -15,7 +16,7 @@ import {
 import { AllowedHost, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
 
 export { digestOf, type KnownCaller } from "./OffloadConfig/Keys.js"
-export type { AdapterName, Limits, Resource } from "./OffloadConfig/Resources.js"
+export { type AdapterName, defaultLimits, type Limits, type Resource } from "./OffloadConfig/Resources.js"
 
 /** How a setting is documented. */
 export interface Documentation {
@@ -376,7 +377,8 @@ const complete = ({ apiKeys, ...settings }: Settings): Either.Either<Values, Con
       env: settings.llmEnv,
       folder: null,
       maxCostUsd: null,
-      limits: {},
+      limits: defaultLimits,
+      user: null,
     })
     return { ...settings, resources, callers }
   })

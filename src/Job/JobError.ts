@@ -90,14 +90,16 @@ export class LlmOutputTruncated extends Schema.TaggedError<LlmOutputTruncated>()
   }
 }
 
-/** The machine could not start a process: no free file descriptor, process or memory. */
+/** The machine could not start the command: no room for a process, a folder that is gone, arguments it does not take. */
 export class LlmSpawn extends Schema.TaggedError<LlmSpawn>()("LlmSpawn", {
   command: Schema.String,
   /** The system's error code, such as `EMFILE`; `ECONTAIN` where the command's processes could not be contained. */
   code: Schema.String,
+  /** What was refused: names the folder, or repeats what the means of containment said. */
+  reason: Schema.String,
 }) {
   override get message(): string {
-    return `'${this.command}' could not be started: ${this.code}.`
+    return `'${this.command}' was not started: ${this.reason}.`
   }
 }
 
@@ -269,7 +271,7 @@ export const dispositions = {
     retryable: true,
     level: "Error",
     remedy:
-      "Raise the limits of the machine (file descriptors, processes, memory) or lower the permits. An attempt for which there was no room does not count.",
+      "Mend what the detail names: a folder that is gone, or the limits of the machine (file descriptors, processes, memory); or lower the permits. The attempt does not count, and the next one follows by itself.",
   },
   BudgetExceeded: {
     title: "Budget exceeded",

@@ -12,7 +12,6 @@ import type { Argv } from "./Containment.js"
 import { demo } from "./Demo.js"
 import { find } from "./Executable.js"
 import { gemini } from "./Gemini.js"
-import { prlimit } from "./Limits.js"
 import { llm } from "./LlmCli.js"
 import { ollama } from "./Ollama.js"
 import { opencode } from "./Opencode.js"
@@ -76,10 +75,5 @@ export const select = (resource: Resource): Effect.Effect<Adapter, LlmConfigErro
   Effect.gen(function* () {
     const adapter = yield* choose(resource)
     yield* warnUnlessFound(adapter, resource.name)
-    if (Object.keys(resource.limits).length > 0 && find(prlimit) === null) {
-      return yield* new LlmConfigError({
-        reason: `The resource '${resource.name}' has limits, but the command '${prlimit}' (util-linux) is not on PATH.`,
-      })
-    }
     return adapter
   })

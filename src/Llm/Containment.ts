@@ -1,10 +1,14 @@
 /**
  * How the processes of an attempt are held together, so that all of them can be ended, and end with the service.
  *
- * - `namespace` (Linux): a PID namespace. Nothing gets out of it, and the kernel ends it with its first process.
- * - `group`: a process group. A process may leave it with `setsid`; it is then found by its cookie.
+ * - `namespace` (Linux): a PID namespace. Nothing leaves it, and the kernel ends it with its first process.
+ * - `group`: a process group. A process may leave it with `setsid`; it is then found by its cgroup, where the service
+ *   may make one, else by a search for what it inherited (`Marker.ts`).
+ *
+ * `docs/security.md` says what holds in each of them.
  */
 import type { Readable } from "node:stream"
+import type { Ending } from "../Job.js"
 
 export type Mode = "namespace" | "group"
 
@@ -13,46 +17,63 @@ export type Argv = readonly [command: string, ...args: Array<string>]
 
 export interface Launch {
   readonly argv: Argv
-  readonly cwd: string
+  /** The working folder; `null`: the empty folder of the sandbox. */
+  readonly cwd: string | null
+  /** The command's whole environment, but for `TMPDIR`, which is a folder of the sandbox. */
   readonly env: Readonly<Record<string, string>>
   readonly stdin: string
-  /** The command begins now: up to here there was nothing to end gracefully. */
+  /** The command begins now: before that there is nothing to end gracefully. */
   readonly onBegin: () => void
-  /** Takes what the means of containment complain of. */
-  readonly onError: (chunk: Uint8Array) => void
 }
 
 /** The code or the signal of a process that has ended, as Node tells them. */
 export type Exit = readonly [code: number | null, signal: NodeJS.Signals | null]
 
+/** Why the machine does not start a process. */
+export interface Refusal {
+  /** The system's code, such as `EMFILE`; `ECONTAIN` where it gave none. */
+  readonly code: string
+  /** What was refused, for the person who reads it. */
+  readonly detail: string
+}
+
 /** A command that has been started. */
 export interface Started {
   readonly stdout: Readable
   readonly stderr: Readable
-  /** All that must have been read before its end is known as a whole; the two above are among them. */
+  /** Everything to read before it is known how the command ended; the two above are among them. */
   readonly pipes: ReadonlyArray<Readable>
-  /** Its own exit; or that of its means of containment, where these went first. */
+  /** Its own exit; or that of its sandbox, where this ended first. */
   readonly exited: Promise<Exit>
-  /** Sends a signal to all that have not left the group. */
+  /** Sends a signal to every process that has not left the group. */
   readonly signal: (signal: NodeJS.Signals) => void
-  /** Lets go of it. To be called when it has ended, or cannot be; later calls do nothing. */
+  /** After the exit: kills what is left, and resolves to whether nothing is. */
+  readonly clear: (exit: Exit) => Promise<boolean>
+  /** How `clear` knows. */
+  readonly knownBy: NonNullable<Ending["knownBy"]>
+  /** What the sandbox complained of, if the command did not begin. */
+  readonly complaint: () => Refusal
+  /** Closes the pipes. To be called when the command has ended, or cannot be ended; later calls do nothing. */
   readonly close: () => void
 }
 
-/** What can start one command. Either of its functions is called, once. */
-export interface Place {
-  /** Whether a command was there before: it may have done something to it that comes out only now. */
-  readonly isUsed: boolean
-  /** Starts it at once; or resolves to the code with which the system refuses it. */
-  readonly launch: (launch: Launch) => Started | Promise<string>
-  /** No command is started after all. */
-  readonly release: () => void
+/** A place for one command, made before the command is known. */
+export interface Sandbox {
+  /** Starts the command; to be called at most once. Or says why the system would not take it. */
+  readonly launch: (launch: Launch) => Started | Refusal
+  /** Ends it, if no command was launched. */
+  readonly discard: () => void
+  /** Resolves when no process of it is left. */
+  readonly gone: Promise<void>
+  /** Whether it can still take its command. */
+  readonly isUsable: () => boolean
+  /** Removes its folders, to be called when its processes are gone; resolves to the error of what could not be removed. */
+  readonly removeFolders: () => Promise<Error | null>
 }
 
-export interface Containment {
-  readonly mode: Mode
-  /** Makes ready for a command, while none of its processes is there yet; or resolves to the code of a refusal. */
-  readonly prepare: (onError: Launch["onError"]) => Promise<Place | string>
-  /** Resolves when nothing is left that was kept for further commands, or after seconds if the system cannot end it. */
-  readonly close: () => Promise<void>
+/** Gives sandboxes, each for one command. */
+export interface Sandboxes {
+  readonly take: () => Promise<Sandbox | Refusal>
 }
+
+export const isRefusal = (value: object): value is Refusal => "code" in value && "detail" in value

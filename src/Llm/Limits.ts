@@ -1,25 +1,23 @@
 /**
- * Limits that the system holds each process of an attempt to, set by `prlimit` (util-linux).
+ * Limits that the system holds the processes of an attempt to. The shell of its sandbox sets them (`ulimit`), before it
+ * becomes the command.
  */
 import type { Limits } from "../OffloadConfig.js"
-import type { Argv } from "./Containment.js"
 
-/** The command that sets limits, to be found on PATH. */
-export const prlimit = "prlimit"
+/** Units of `ulimit`, in bytes: of memory, and of files. */
+const kibibyte = 1024
+const block = 512
 
-const options: Readonly<Record<keyof Limits, string>> = {
-  memoryBytes: "as",
-  cpuSeconds: "cpu",
-  fileBytes: "fsize",
-  openFiles: "nofile",
-}
+const upTo = (bytes: number, unit: number): number => Math.ceil(bytes / unit)
 
-const isLimit = (name: string): name is keyof Limits => name in options
+/** One line of shell for each limit. A limit that cannot be set ends the shell. */
+export const limitLines = ({ cpuSeconds, fileBytes, memoryBytes, openFiles }: Limits): ReadonlyArray<string> => [
+  ...(memoryBytes === undefined ? [] : [`ulimit -v ${upTo(memoryBytes, kibibyte)} || exit`]),
+  ...(cpuSeconds === undefined ? [] : [`ulimit -t ${cpuSeconds} || exit`]),
+  ...(fileBytes === undefined ? [] : [`ulimit -f ${upTo(fileBytes, block)} || exit`]),
+  ...(openFiles === undefined ? [] : [`ulimit -n ${openFiles} || exit`]),
+]
 
-/** Runs a command within limits; as it is, where there are none. */
-export const limited = (limits: Limits, argv: Argv): Argv => {
-  const args = Object.entries(limits).flatMap(([name, value]) =>
-    isLimit(name) && value !== undefined ? [`--${options[name]}=${value}`] : [],
-  )
-  return args.length === 0 ? argv : [prlimit, ...args, "--", ...argv]
-}
+/** The number of processes: `-u` in some shells, `-p` in others, where it means the other of two things. */
+export const processesLine = (processes: number): string =>
+  `ulimit -u ${processes} 2>/dev/null || ulimit -p ${processes} || exit`

@@ -7,7 +7,15 @@ import { constants } from "node:os"
 import type { Readable } from "node:stream"
 import { setImmediate } from "node:timers/promises"
 import type { Ending } from "../Job.js"
-import type { Containment, Exit, Launch, Started } from "./Containment.js"
+import {
+  type Exit,
+  isRefusal,
+  type Launch,
+  type Refusal,
+  type Sandbox,
+  type Sandboxes,
+  type Started,
+} from "./Containment.js"
 
 /** How long pipes are read after the command has exited: what a process that escaped may still hold open. */
 const drainMillis = 500
@@ -18,14 +26,16 @@ const killMillis = 5000
 export interface Command extends Omit<Launch, "onBegin"> {
   /** Takes a piece of standard output; `false` is to be given no more. */
   readonly onOutput: (chunk: Uint8Array) => boolean
+  /** Takes a piece of standard error. */
+  readonly onError: (chunk: Uint8Array) => void
 }
 
 /** How a command ended: `stopped` because `onOutput` wanted no more. */
 export type Ended =
   | { readonly _tag: "Exited"; readonly exitCode: number | null; readonly signal: string | null }
   | { readonly _tag: "Stopped" }
-  /** The system refused a process, or its containment could not be set up. */
-  | { readonly _tag: "Refused"; readonly code: string }
+  /** The system refused a process, or its sandbox could not be made: the command did not begin. */
+  | { readonly _tag: "Refused"; readonly refusal: Refusal }
 
 export interface ProcessTree {
   /**
@@ -35,13 +45,15 @@ export interface ProcessTree {
   readonly run: (command: Command) => Promise<Ended>
   /**
    * Ends what still runs: SIGTERM, the grace, SIGKILL. Resolves when nothing is left, or when the system could not
-   * remove something within seconds; at once if nothing was started. Never rejects.
+   * remove something within seconds; at once if nothing was started. Never rejects. Later calls wait for the first.
    */
   readonly end: () => Promise<{
     /** Whether nothing is left. */
     readonly gone: boolean
     /** `null`: the command had ended by itself. */
     readonly ending: Ending | null
+    /** The error of a folder of the attempt that could not be removed. */
+    readonly left: Error | null
   }>
 }
 
@@ -72,15 +84,14 @@ const exitOf = ([exitCode, signal]: Exit) => ({
 })
 
 export interface Options {
-  readonly containment: Containment
+  readonly sandboxes: Sandboxes
   /** Between SIGTERM and SIGKILL. */
   readonly graceMillis: number
-  /** Kills what has left the group but still carries the attempt's cookie; resolves to whether some are left. */
-  readonly killStrays: () => Promise<boolean>
 }
 
 /** A tree that is not started yet: so `end` can be arranged for before there is anything to end. */
-export const make = ({ containment, graceMillis, killStrays }: Options): ProcessTree => {
+export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
+  let taking: Promise<Sandbox | Refusal> | undefined
   let child: Started | undefined
   /** Whether the command is known to have begun: before that, there is nothing to end gracefully. */
   let begun = false
@@ -88,20 +99,16 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
     begun = true
   }
   let stopped = false
-  let ended = false
   let exit: Exit | undefined
   /** After the exit: that nothing is left, and that the pipes are closed. */
   let gone: Promise<boolean> = Promise.resolve(true)
+  let end: ReturnType<ProcessTree["end"]> | undefined
 
-  const clear = async (started: Started, [, signal]: Exit): Promise<boolean> => {
-    // A namespace that ended by itself is empty. Whatever was killed from outside may leave something for a moment.
-    const empty = containment.mode === "namespace" && signal === null
-    if (!empty) started.signal("SIGKILL")
-    // The pipes of a namespace that ended before the command began had no other end, and have none to come to.
-    const unread = stopped || (containment.mode === "namespace" && !begun)
-    const [strays] = await Promise.all([empty ? false : killStrays(), unread ? undefined : drain(started)])
+  const clear = async (started: Started, told: Exit): Promise<boolean> => {
+    const isEmpty = await started.clear(told)
+    if (!stopped) await drain(started)
     started.close()
-    return !strays
+    return isEmpty
   }
 
   const drain = async ({ pipes }: Started): Promise<void> => {
@@ -110,25 +117,24 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
   }
 
   const run = async (command: Command): Promise<Ended> => {
-    const place = await containment.prepare(command.onError)
-    if (typeof place === "string") return { _tag: "Refused", code: place }
-    if (ended) {
-      place.release()
-      return { _tag: "Refused", code: "ECANCELED" }
+    taking = sandboxes.take()
+    const taken = await taking
+    if (isRefusal(taken)) return { _tag: "Refused", refusal: taken }
+    if (end !== undefined) {
+      return { _tag: "Refused", refusal: { code: "ECANCELED", detail: "the attempt was ended before it began" } }
     }
-    const started = place.launch({ ...command, onBegin: begin })
-    if (started instanceof Promise) return { _tag: "Refused", code: await started }
+    const started = taken.launch({ ...command, onBegin: begin })
+    if (isRefusal(started)) return { _tag: "Refused", refusal: started }
     child = started
-    exit = undefined
     gone = started.exited.then((told) => {
       exit = told
       return clear(started, told)
     })
 
     const { stderr, stdout } = started
-    // Output may be read before what says that it begins.
+    // Output may be read before the line that says that the command begins.
     stdout.once("data", begin)
-    stderr.on("data", command.onError)
+    stderr.on("data", command.onError).resume()
     const stop = new Promise<Ended>((resolve, reject) => {
       stdout.on("data", (chunk: Uint8Array) => {
         if (stopped) return
@@ -147,39 +153,51 @@ export const make = ({ containment, graceMillis, killStrays }: Options): Process
     const exits = async (): Promise<Ended> => {
       const told = await started.exited
       await gone
-      if (begun) return { _tag: "Exited", ...exitOf(told) }
-      // A command that killed its group may have been told to have ended before its namespace had.
-      return place.isUsed ? run(command) : { _tag: "Refused", code: "ECONTAIN" }
+      return begun ? { _tag: "Exited", ...exitOf(told) } : { _tag: "Refused", refusal: started.complaint() }
     }
     return Promise.race([stop, exits()])
   }
 
+  const endNow: ProcessTree["end"] = async () => {
+    const sandbox = await taking
+    if (sandbox === undefined || isRefusal(sandbox)) return { gone: true, ending: null, left: null }
+    if (child === undefined) sandbox.discard()
+    const ended = await endCommand()
+    if (ended.gone) await sandbox.gone
+    return { ...ended, left: await sandbox.removeFolders() }
+  }
+
+  const endCommand = async () => {
+    if (child === undefined) return { gone: true, ending: null }
+    const { clear: _, close, exited, knownBy, signal: send } = child
+    // Once it has exited, its id may be another's.
+    const runs = () => exit === undefined
+    const since = performance.now()
+    const signals: Array<NodeJS.Signals> = []
+    if (runs() && begun && graceMillis > 0) {
+      signals.push("SIGTERM")
+      send("SIGTERM")
+      // One that is stopped cannot end.
+      send("SIGCONT")
+      await settles(exited, graceMillis)
+    }
+    if (runs()) {
+      signals.push("SIGKILL")
+      send("SIGKILL")
+    }
+    const isGone = (await settles(gone, killMillis)) && (await gone)
+    close()
+    if (signals.length === 0) return { gone: isGone, ending: null }
+    const { exitCode, signal } = exitOf(exit ?? [null, null])
+    const millis = Math.round(performance.now() - since)
+    return { gone: isGone, ending: { signals, exitCode, signal, millis, knownBy } }
+  }
+
   return {
     run,
-
-    end: async () => {
-      ended = true
-      if (child === undefined) return { gone: true, ending: null }
-      // Once it has exited, its id may be another's.
-      const runs = () => exit === undefined
-      const since = performance.now()
-      const signals: Array<NodeJS.Signals> = []
-      if (runs() && begun && graceMillis > 0) {
-        signals.push("SIGTERM")
-        child.signal("SIGTERM")
-        // One that is stopped cannot end.
-        child.signal("SIGCONT")
-        await settles(child.exited, graceMillis)
-      }
-      if (runs()) {
-        signals.push("SIGKILL")
-        child.signal("SIGKILL")
-      }
-      const isGone = (await settles(gone, killMillis)) && (await gone)
-      child.close()
-      if (signals.length === 0) return { gone: isGone, ending: null }
-      const { exitCode, signal } = exitOf(exit ?? [null, null])
-      return { gone: isGone, ending: { signals, exitCode, signal, millis: Math.round(performance.now() - since) } }
+    end: () => {
+      end ??= endNow()
+      return end
     },
   }
 }

@@ -1,14 +1,5 @@
-/**
- * Finds processes by their environment in `/proc`, and kills them. On a machine without `/proc` it finds none.
- */
+/** What `/proc` tells of other processes. On a machine without it there are none. */
 import { readdirSync, readFileSync } from "node:fs"
-import { setImmediate, setTimeout } from "node:timers/promises"
-
-/** How many processes are looked at before other work gets its turn: about a millisecond. */
-const slice = 64
-
-/** The longest that `killWhere` goes on. */
-const killMillis = 2000
 
 const read = (path: string): Buffer | null => {
   try {
@@ -29,13 +20,14 @@ const stat = (pid: number): ReadonlyArray<string> => {
 export const startTime = (pid: number): string | undefined => stat(pid)[19]
 
 /** This process, its parent, and so on. */
-const lineage = (): ReadonlySet<number> => {
-  const pids = new Set<number>()
-  for (let pid = process.pid; pid > 0 && !pids.has(pid); pid = Number(stat(pid)[1])) pids.add(pid)
-  return pids
+export const lineage = (): ReadonlySet<number> => {
+  const found = new Set<number>()
+  for (let pid = process.pid; pid > 0 && !found.has(pid); pid = Number(stat(pid)[1])) found.add(pid)
+  return found
 }
 
-const pids = (): ReadonlyArray<number> => {
+/** The ids of all processes. */
+export const pids = (): ReadonlyArray<number> => {
   try {
     return readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []))
   } catch {
@@ -44,7 +36,7 @@ const pids = (): ReadonlyArray<number> => {
 }
 
 /** The value of a variable in the environment that a process was started with; `null` of one that has ended. */
-const environment = (pid: number, variable: string): string | null => {
+export const environment = (pid: number, variable: string): string | null => {
   const key = `${variable}=`
   const environ = read(`/proc/${pid}/environ`)
   // Most processes lack it: searching bytes is cheaper than decoding them.
@@ -56,53 +48,28 @@ const environment = (pid: number, variable: string): string | null => {
   return entry === undefined ? null : entry.slice(key.length)
 }
 
-/** Calls `visit` with each process whose `variable` has a value that `matches`; not with this one or its ancestors. */
-const forEach = async (
-  variable: string,
-  matches: (value: string) => boolean,
-  visit: (pid: number) => void,
-): Promise<void> => {
-  const spared = lineage()
-  let looked = 0
+/** A process that has ended and was not waited for: it can neither be killed nor do anything. */
+const isZombie = (pid: number): boolean => stat(pid)[0] === "Z"
+
+/** A living process's limit of real-time scheduling; `null` where there is none, as nearly everywhere. */
+export const realtimeLimit = (pid: number): bigint | null => {
+  const [, limit] = /^Max realtime timeout +(\d+)/m.exec(read(`/proc/${pid}/limits`)?.toString("latin1") ?? "") ?? []
+  return limit === undefined || isZombie(pid) ? null : BigInt(limit)
+}
+
+/** How long a count of tasks is believed, in milliseconds. */
+const countMillis = 5000
+const counts = new Map<number, { readonly at: number; readonly tasks: number }>()
+
+/** How many processes and threads a user has, as of a few seconds ago. */
+export const tasksOf = (uid: number): number => {
+  const known = counts.get(uid)
+  if (known !== undefined && performance.now() - known.at < countMillis) return known.tasks
+  let tasks = 0
   for (const pid of pids()) {
-    if (spared.has(pid)) continue
-    if (++looked % slice === 0) await setImmediate()
-    const value = environment(pid, variable)
-    // Visited before anything else can run, so that the id still means the process that was looked at.
-    if (value !== null && matches(value)) visit(pid)
+    const status = read(`/proc/${pid}/status`)?.toString("latin1") ?? ""
+    if (Number(/^Uid:\t(\d+)/m.exec(status)?.[1]) === uid) tasks += Number(/^Threads:\t(\d+)/m.exec(status)?.[1] ?? 0)
   }
-}
-
-/** The processes whose environment has `variable` with a value that `matches`; not this one or its ancestors. */
-export const find = async (variable: string, matches: (value: string) => boolean): Promise<ReadonlyArray<number>> => {
-  const found: Array<number> = []
-  await forEach(variable, matches, (pid) => found.push(pid))
-  return found
-}
-
-/**
- * Kills the processes that `find` finds, again and again until there are none, since one may fork while it is looked
- * for. Resolves to how many it killed, and to whether some are left after 2 s.
- */
-export const killWhere = async (
-  variable: string,
-  matches: (value: string) => boolean,
-): Promise<{ readonly killed: number; readonly left: boolean }> => {
-  const killed = new Set<number>()
-  const until = Date.now() + killMillis
-  for (;;) {
-    let seen = 0
-    await forEach(variable, matches, (pid) => {
-      seen++
-      killed.add(pid)
-      try {
-        process.kill(pid, "SIGKILL")
-      } catch {
-        // It ended by itself, or belongs to another user now: `left` tells the latter.
-      }
-    })
-    if (seen === 0) return { killed: killed.size, left: false }
-    if (Date.now() > until) return { killed: killed.size, left: true }
-    await setTimeout(5)
-  }
+  counts.set(uid, { at: performance.now(), tasks })
+  return tasks
 }

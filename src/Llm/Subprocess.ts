@@ -1,37 +1,41 @@
 /**
  * `Llm` as real processes: each attempt is one command with its tree, held together so that it ends as a whole.
  */
-import { Clock, Effect, FiberRef, Layer, Redacted, type Scope } from "effect"
+import { resolve, sep } from "node:path"
+import { Clock, Effect, Either, FiberRef, Layer, Redacted, type Scope } from "effect"
 import { BudgetExceeded, type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
 import type { Input } from "../Job.js"
 import { Llm, type LlmRequest } from "../Llm.js"
 import { set } from "../Metrics.js"
-import { OffloadConfig, type Resource } from "../OffloadConfig.js"
+import { defaultLimits, OffloadConfig, type Resource } from "../OffloadConfig.js"
 import type { Adapter } from "./Adapter.js"
 import { LlmConfigError, select } from "./Adapters.js"
-import type { Containment } from "./Containment.js"
-import { type Identity, identify, make as makeCookie, variable } from "./Cookie.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
-import { make as makeFolder } from "./Folder.js"
-import { limited } from "./Limits.js"
+import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
-import { probe } from "./Probe.js"
+import { attempt, probe } from "./Probe.js"
 import { type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
-import { killWhere } from "./Procfs.js"
-import { codeOf } from "./Spawn.js"
+import { type Profile, type Service, start } from "./Sandbox.js"
+import { make as makeScratch } from "./Scratch.js"
+import { make as makeSpares, type Spares } from "./Spares.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
+import { findUser } from "./Users.js"
 import { watch } from "./Watchdog.js"
 
 /** How much of standard error is kept: its end. */
 const stderrBytes = 4096
 
+/** How long a command may go on after its final event, in milliseconds: the answer is complete, and paid for. */
+const finalMillis = 3000
+
 /** What all attempts of a resource share. */
 interface Setup {
   readonly resource: Resource
   readonly adapter: Adapter
-  readonly containment: Containment
-  readonly identity: Identity
+  readonly service: Service
+  readonly profile: Profile
+  readonly spares: Spares
   readonly graceMillis: number
 }
 
@@ -46,26 +50,24 @@ let alive = 0
 
 /** The tree of an attempt. Whatever happens to the attempt, it goes on only when the tree is gone. */
 const acquireTree = (
-  { containment, graceMillis }: Setup,
-  cookie: string,
+  { graceMillis, spares }: Setup,
   onEnding: LlmRequest["onEnding"],
 ): Effect.Effect<ProcessTree, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       set("offload_children", {}, ++alive)
-      return makeProcessTree({
-        containment,
-        graceMillis,
-        killStrays: async () => (await killWhere(variable, (value) => value === cookie)).left,
-      })
+      return makeProcessTree({ sandboxes: spares, graceMillis })
     }),
     (tree) =>
       Effect.flatMap(
         Effect.promise(() => tree.end()),
-        ({ ending, gone }) => {
+        ({ ending, gone, left }) => {
           set("offload_children", {}, --alive)
           if (ending !== null) onEnding(ending)
-          return gone ? Effect.void : Effect.logError("the system did not remove a process that was killed")
+          return Effect.zipRight(
+            gone ? Effect.void : Effect.logError("the system did not remove a process that was killed"),
+            left === null ? Effect.void : Effect.logWarning("a folder of an attempt could not be removed", left),
+          )
         },
       ),
   )
@@ -80,18 +82,20 @@ const argsOf = (
   // No command line is known to have a model like that: it would be read as an option.
   const isOption = input.model?.startsWith("-") === true
   return isOption || args.some((arg) => arg.includes("\0"))
-    ? new LlmSpawn({ command: adapter.command, code: "EINVAL" })
+    ? new LlmSpawn({
+        command: adapter.command,
+        code: "EINVAL",
+        reason: "the job's model or system prompt is no argument of a command: it begins with '-' or holds a NUL",
+      })
     : Effect.succeed(args)
 }
 
-/** Where an attempt works: a folder of its own, or the one that the resource names. */
-const folderOf = ({ adapter, identity, resource }: Setup) =>
-  resource.folder === null
-    ? Effect.mapError(
-        makeFolder(identity),
-        ({ error }) => new LlmSpawn({ command: adapter.command, code: codeOf(error) }),
-      )
-    : Effect.succeed(resource.folder)
+/** A command's whole environment. */
+const environmentOf = ({ adapter, profile: { user }, resource, service }: Setup, attemptId: string) => ({
+  ...allow(process.env, [...adapter.env, ...resource.env]),
+  ...(user === null ? {} : { HOME: user.home, USER: user.name, LOGNAME: user.name }),
+  [variable]: makeCookie(service.identity, attemptId),
+})
 
 /** Resolves to `null` where that takes longer. A timer costs an attempt less than two fibers that race. */
 const within = async <A>(millis: number, promise: Promise<A>): Promise<A | null> => {
@@ -108,16 +112,16 @@ const within = async <A>(millis: number, promise: Promise<A>): Promise<A | null>
 
 const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, Scope.Scope> =>
   Effect.gen(function* () {
-    const { adapter, identity, resource } = setup
+    const { adapter, resource } = setup
     const { command } = adapter
     const input = resource.model === null ? request.input : { model: resource.model, ...request.input }
 
     const file = yield* Effect.sync(() => find(command))
     if (file === null) return yield* new LlmNotFound({ command })
     const args = yield* argsOf(setup, input, request.maxCostUsd)
-    const cwd = yield* folderOf(setup)
 
     const limits = rawBytes(resource.maxOutputBytes)
+    let late: NodeJS.Timeout | undefined
     const transcript = makeTranscript({
       decoder: adapter.decoder({ maxLine: limits.line }),
       maxBytes: resource.maxOutputBytes,
@@ -125,20 +129,27 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
       maxCostUsd: request.maxCostUsd,
       onText: request.onText,
       onUsage: request.onUsage,
+      onFinal: () => {
+        late = setTimeout(() => void tree.end(), finalMillis)
+      },
     })
     const stderr = makeTail(stderrBytes)
     // Released after the tree: what a command says in its grace is still part of the answer.
-    yield* Effect.addFinalizer(() => Effect.sync(transcript.end))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        clearTimeout(late)
+        transcript.end()
+      }),
+    )
 
-    const cookie = makeCookie(identity, request.attemptId)
-    const tree = yield* acquireTree(setup, cookie, request.onEnding)
+    const tree = yield* acquireTree(setup, request.onEnding)
     const ended = yield* Effect.tryPromise(() =>
       within(
         request.timeoutMillis,
         tree.run({
-          argv: limited(resource.limits, [file, ...args]),
-          cwd,
-          env: { ...allow(process.env, [...adapter.env, ...resource.env]), [variable]: cookie },
+          argv: [file, ...args],
+          cwd: resource.folder,
+          env: environmentOf(setup, request.attemptId),
           stdin: adapter.stdin(input),
           onOutput: transcript.push,
           onError: stderr.push,
@@ -166,10 +177,7 @@ const conclude = (
   if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
   if (tooLarge || ended._tag === "Stopped") return new LlmOutputTooLarge({ limitBytes: resource.maxOutputBytes })
   if (ended._tag === "Refused") {
-    // What the containment complains of, not the command: that was not started.
-    return Effect.annotateLogs(Effect.logWarning("a process could not be started"), { code: ended.code, stderr }).pipe(
-      Effect.zipRight(new LlmSpawn({ command: adapter.command, code: ended.code })),
-    )
+    return new LlmSpawn({ command: adapter.command, code: ended.refusal.code, reason: ended.refusal.detail })
   }
   const { exitCode, signal } = ended
   return Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -178,43 +186,125 @@ const conclude = (
   })
 }
 
+/** Whether a path is a folder, or in it. */
+const isWithin = (folder: string, path: string): boolean => path === folder || path.startsWith(folder + sep)
+
+/** Commands do not see `OFFLOAD_DATA`, so that nothing of theirs can be in it. */
+const refuseHidden = ({ adapter, resource, service }: Pick<Setup, "adapter" | "resource" | "service">) => {
+  const named = [resource.folder, find(adapter.command)].filter((path) => path !== null)
+  const hidden = service.mode === "group" ? [] : service.hidden.folders
+  const path = named.find((path) => hidden.some((folder) => isWithin(folder, path)))
+  return path === undefined
+    ? Effect.void
+    : new LlmConfigError({
+        reason: `The resource '${resource.name}' names '${path}', in a folder that its command does not see: keep it outside of OFFLOAD_DATA.`,
+      })
+}
+
+/** What the trial of the means of containment has tried already. */
+const isUsual = ({ limits, user }: Profile): boolean =>
+  user === null && Object.entries(limits).every(([name, value]) => name === "processes" || value === undefined)
+
+/** What a resource's commands are held to, as far as this machine can. */
+const profileOf = ({ limits, name, user }: Resource): Effect.Effect<Profile, LlmConfigError> => {
+  if (user === null) return Effect.succeed({ limits, user })
+  const refuse = (reason: string) =>
+    new LlmConfigError({ reason: `The resource '${name}' has a \`user\`, but ${reason}.` })
+  if (process.getuid?.() !== 0) return refuse("only a service that runs as root can run commands as another user")
+  if (find("setpriv") === null) return refuse("the command 'setpriv' (util-linux) is not on PATH")
+  return Effect.mapBoth(findUser(user), { onFailure: refuse, onSuccess: (found) => ({ limits, user: found }) })
+}
+
+/** Says at the start what holds on this machine and what does not. */
+const announce = (service: Service, why: string | null, setups: ReadonlyArray<Setup>) =>
+  Effect.gen(function* () {
+    const means = service.mode === "namespace" ? "a PID namespace each" : "a process group each"
+    const facts = Effect.annotateLogs({ scratch: service.scratch.root, cgroups: service.cgroups !== null })
+    yield* Effect.logInfo(`attempts are held together by ${means}`).pipe(facts)
+    if (service.mode === "group") {
+      yield* Effect.logWarning(
+        "attempts are not kept apart: a command can see the files, the environment and the processes of this service's user; see docs/security.md",
+      ).pipe(
+        Effect.annotateLogs({
+          reason: why ?? "OFFLOAD_CONTAINMENT is `group`",
+          ...(service.cgroups === null
+            ? { survivors: "a process that leaves its session and hides what it inherited can outlive its attempt" }
+            : {}),
+        }),
+      )
+    }
+    const asRoot = setups.filter(({ profile }) => process.getuid?.() === 0 && profile.user === null)
+    if (asRoot.length > 0) {
+      yield* Effect.logWarning(
+        "commands run as root: start the service as a user of its own, or give resources a `user`; see docs/security.md",
+      ).pipe(
+        Effect.annotateLogs({
+          resources: asRoot.map(({ resource }) => resource.name).join(", "),
+          processes: service.cgroups?.isLimiting === true ? "limited" : "not limited: there is no cgroup for it",
+        }),
+      )
+    }
+  })
+
 /** Runs the command lines of the resources. Fails to build where their settings contradict each other. */
 export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
   Llm,
   Effect.gen(function* () {
     const { containment: demanded, data, killGrace, lease, redisUrl, resources, role } = yield* OffloadConfig
     const identity = identify(data)
-    const containment = yield* probe(demanded, identity)
-    if (containment === null) {
+    const hasUsers = resources.some(({ user }) => user !== null)
+    const scratch = makeScratch(identity, resolve(data), hasUsers)
+    const hidden = { folders: [resolve(data)], files: [] }
+    const trouble = scratch.trouble()
+    if (trouble !== null) {
+      return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.message}; see TMPDIR.` })
+    }
+    const first = { limits: defaultLimits, user: null }
+    const found = yield* probe(demanded, { identity, scratch, hidden }, first)
+    if (Either.isLeft(found)) {
       return yield* new LlmConfigError({
-        reason: "OFFLOAD_CONTAINMENT is `namespace`, but this machine allows no PID namespace.",
+        reason: `OFFLOAD_CONTAINMENT is \`namespace\`, but this machine gives none: ${found.left}.`,
       })
     }
-    const setups = new Map(
-      yield* Effect.forEach(resources, (resource) =>
-        Effect.map(select(resource), (adapter): readonly [string, Setup] => [
-          resource.name,
-          { resource, adapter, containment, identity, graceMillis: killGrace },
-        ]),
-      ),
+    const { service, why } = found.right
+    if (service.cgroups !== null) yield* Effect.addFinalizer(() => Effect.sync(() => service.cgroups?.close()))
+
+    const setups = yield* Effect.forEach(resources, (resource) =>
+      Effect.gen(function* () {
+        const adapter = yield* select(resource)
+        yield* refuseHidden({ adapter, resource, service })
+        const profile = yield* profileOf(resource)
+        const tried = isUsual(profile) ? Either.void : yield* attempt(service, profile)
+        if (Either.isLeft(tried)) {
+          return yield* new LlmConfigError({
+            reason: `No command can run within the \`limits\` and as the \`user\` of the resource '${resource.name}': ${tried.left}.`,
+          })
+        }
+        const spares = yield* Effect.acquireRelease(
+          Effect.sync(() => makeSpares(() => start(service, profile))),
+          ({ close }) => Effect.promise(close),
+        )
+        return { resource, adapter, service, profile, spares, graceMillis: killGrace }
+      }),
     )
+    const setupOf = new Map(setups.map((setup): readonly [string, Setup] => [setup.resource.name, setup]))
     // Nobody else begins the attempts of a process that has its store for itself.
     if (Redacted.value(redisUrl) !== "" && role !== "api") yield* watch(identity.owner, lease / 2)
-    yield* Effect.logInfo(`processes are held together by a ${containment.mode}`)
+    yield* announce(service, why, setups)
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
 
     return {
-      adapter: (resource: string) => setups.get(resource)?.adapter.name ?? "none",
-      command: (resource: string) => setups.get(resource)?.adapter.command ?? "none",
+      adapter: (resource: string) => setupOf.get(resource)?.adapter.name ?? "none",
+      command: (resource: string) => setupOf.get(resource)?.adapter.command ?? "none",
       run: (request: LlmRequest) => {
-        const setup = setups.get(request.resource)
+        const setup = setupOf.get(request.resource)
         if (setup === undefined) return Effect.dieMessage(`The resource '${request.resource}' is not configured.`)
         const run = Effect.annotateLogs(Effect.scoped(call(setup, request)), { module: "Llm" })
         const attributes = { resource: request.resource, attempt: request.attemptId, adapter: setup.adapter.name }
         // A span has its price where nobody traces, too.
         return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run
       },
-      killOrphans: killOrphans(identity),
+      killOrphans: killOrphans(service),
     }
   }).pipe(Effect.annotateLogs({ module: "Llm" })),
 )

@@ -30,6 +30,8 @@ export interface Options {
   readonly maxCostUsd: number | null
   readonly onText: (text: string) => void
   readonly onUsage: (usage: Usage) => void
+  /** Called once, when the final event has come. */
+  readonly onFinal: () => void
 }
 
 const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff
@@ -41,7 +43,7 @@ const fitting = (text: string, bytes: number): string =>
     ? text
     : text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(Math.min(bytes, text.length * 3))).read)
 
-export const make = ({ decoder, maxBytes, maxCostUsd, maxRawBytes, onText, onUsage }: Options): Transcript => {
+export const make = ({ decoder, maxBytes, maxCostUsd, maxRawBytes, onFinal, onText, onUsage }: Options): Transcript => {
   const utf8 = new TextDecoder("utf-8")
   let bytes = 0
   let rawBytes = 0
@@ -63,8 +65,10 @@ export const make = ({ decoder, maxBytes, maxCostUsd, maxRawBytes, onText, onUsa
       else if (event._tag === "Usage") {
         usage = event.usage
         onUsage(usage)
-      } else if (event._tag === "Final") final = event.complaint
-      else tooLarge = true
+      } else if (event._tag === "Final") {
+        if (final === undefined) onFinal()
+        final = event.complaint
+      } else tooLarge = true
     }
     if (!over && isHighSurrogate(text.charCodeAt(text.length - 1))) {
       half = text.slice(-1)

@@ -24,7 +24,7 @@ const begin = (owner: string, silenceMillis: number): ChildProcess => {
   return child
 }
 
-/** Watches for as long as the scope lasts. `owner`: whose attempts they are, as `Cookie.identify` says. */
+/** Watches for as long as the scope lasts. `owner`: whose attempts they are, as `Marker.identify` says. */
 export const watch = (owner: string, silenceMillis: number): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const events = yield* Queue.unbounded<Effect.Effect<void>>()

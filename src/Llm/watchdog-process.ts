@@ -3,11 +3,11 @@
  * the service is silent for too long, or gone, it kills every process of the service's attempts, so that none of them
  * lives on beside the attempt that another process begins in its place. Says on standard output how many it killed.
  *
- * Arguments: the owner in the cookie of the attempts (see `Cookie.ts`), milliseconds of silence.
+ * Arguments: the owner of the attempts (see `Marker.ts`), milliseconds of silence.
  */
 import { setTimeout } from "node:timers/promises"
-import { parse, variable } from "./Cookie.js"
-import { killWhere } from "./Procfs.js"
+import { isOwnedBy } from "./Marker.js"
+import { killWhere } from "./Processes.js"
 
 const [owner = "", silence = ""] = process.argv.slice(2)
 const silenceMillis = Number(silence)
@@ -24,13 +24,13 @@ process.stdin.on("end", () => {
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {})
 process.stdout.on("error", () => {})
 
-const isOwn = (cookie: string): boolean => parse(cookie)?.owner === owner
+const isOwn = isOwnedBy(owner)
 
 while (!gone) {
   await setTimeout(Math.max(1, Math.min(100, silenceMillis / 10)))
   if (performance.now() - heard < silenceMillis) continue
-  const { killed } = await killWhere(variable, isOwn)
+  const { killed } = await killWhere(isOwn)
   if (killed > 0) process.stdout.write(`${killed}\n`)
 }
-await killWhere(variable, isOwn)
+await killWhere(isOwn)
 process.exit(0)

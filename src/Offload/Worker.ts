@@ -64,8 +64,8 @@ const callLlm = (llm: Llm["Type"], { maxCostUsd }: Resource): Effect.Effect<Outp
 
 const least = (a: number | null, b: number | null): number | null => (a === null ? b : b === null ? a : Math.min(a, b))
 
-/** What the machine says when it has no room for another process, for now. */
-const noRoom: ReadonlyArray<string> = ["EMFILE", "ENFILE", "EAGAIN", "ENOMEM"]
+/** The system's codes for arguments that it takes from nobody: the job's own fault, and no other machine takes them. */
+const faultsOfTheJob: ReadonlyArray<string> = ["E2BIG", "EINVAL"]
 
 const handle = (error: LlmError): Handled => ({ level: dispositions[error._tag].level, failure: toFailure(error) })
 
@@ -82,6 +82,6 @@ const llmHandlers: Handlers<LlmError> = {
   LlmAuth: handle,
   LlmOutputTooLarge: handle,
   LlmOutputTruncated: handle,
-  LlmSpawn: (error) => ({ ...handle(error), refused: noRoom.includes(error.code) }),
+  LlmSpawn: (error) => ({ ...handle(error), refused: !faultsOfTheJob.includes(error.code) }),
   BudgetExceeded: handle,
 }

@@ -28,7 +28,10 @@ export const VariableName = Schema.String.pipe(Schema.pattern(/^[A-Za-z_][A-Za-z
 
 const atLeastOne = Schema.Int.pipe(Schema.positive())
 
-/** Limits that the system holds an attempt's processes to (`prlimit(1)`), each process on its own. */
+/** The most processes and threads of an attempt, where its resource does not say. */
+const defaultProcesses = 1024
+
+/** Limits that the system holds an attempt to: each of its processes on its own, but for their number. */
 export const Limits = Schema.Struct({
   /** Bytes of address space. */
   memoryBytes: Schema.optional(atLeastOne),
@@ -38,8 +41,13 @@ export const Limits = Schema.Struct({
   fileBytes: Schema.optional(atLeastOne),
   /** Open files. */
   openFiles: Schema.optional(atLeastOne),
+  /** Processes and threads of the attempt together. By default 1024. See `docs/security.md` for what holds where. */
+  processes: Schema.optionalWith(atLeastOne, { default: () => defaultProcesses }),
 })
 export type Limits = typeof Limits.Type
+
+/** Those of a resource that names none. */
+export const defaultLimits: Limits = { processes: defaultProcesses }
 
 /** A resource as `OFFLOAD_RESOURCES` writes it. What is absent is as the `OFFLOAD_…` settings say. */
 export const ResourceSettings = Schema.Struct({
@@ -57,7 +65,9 @@ export const ResourceSettings = Schema.Struct({
   folder: Schema.optional(Schema.String.pipe(Schema.startsWith("/"))),
   /** What an attempt may cost, in US dollars, where its command line tells. */
   maxCostUsd: Schema.optional(Schema.Number.pipe(Schema.positive())),
-  limits: Schema.optionalWith(Limits, { default: () => ({}) }),
+  limits: Schema.optionalWith(Limits, { default: () => defaultLimits }),
+  /** The user of the machine that its command runs as. Only a service that runs as root can change users. */
+  user: Schema.optional(Schema.String.pipe(Schema.pattern(/^[A-Za-z_][A-Za-z0-9_.-]*\$?$/))),
 })
 
 const setting = "OFFLOAD_RESOURCES"
@@ -77,6 +87,8 @@ export interface Resource {
   readonly folder: string | null
   readonly maxCostUsd: number | null
   readonly limits: Limits
+  /** The user that its command runs as; `null`: the service's own. */
+  readonly user: string | null
 }
 
 /** At least one; the first is that of jobs that name none. */
@@ -108,6 +120,7 @@ export const resolve = (text: string, defaults: Defaults): Either.Either<Resourc
         folder: settings.folder ?? null,
         maxCostUsd: settings.maxCostUsd ?? null,
         limits: settings.limits,
+        user: settings.user ?? null,
       }),
     )
     return first === undefined

@@ -24,6 +24,7 @@ const read = (adapter: Adapter, chunks: ReadonlyArray<Uint8Array>, exit: Partial
     maxCostUsd: null,
     onText: (text) => pieces.push(text),
     onUsage: () => {},
+    onFinal: () => {},
   })
   for (const chunk of chunks) transcript.push(chunk)
   transcript.end()
@@ -288,8 +289,8 @@ describe("OFFLOAD_LLM", () => {
   })
 
   const program = (name: string, script = "#!/bin/sh\ncat\n") => {
-    writeFileSync(join(data.folder, name), script)
-    chmodSync(join(data.folder, name), 0o755)
+    writeFileSync(join(data.files, name), script)
+    chmodSync(join(data.files, name), 0o755)
   }
 
   const { 0: resource } = Either.getOrThrow(
@@ -303,7 +304,8 @@ describe("OFFLOAD_LLM", () => {
       env: [],
       folder: null,
       maxCostUsd: null,
-      limits: {},
+      limits: { processes: 1024 },
+      user: null,
     }),
   )
 
@@ -322,7 +324,7 @@ describe("OFFLOAD_LLM", () => {
   }
 
   it("auto takes the command, else the first that is there, else the demo", () => {
-    process.env.PATH = data.folder
+    process.env.PATH = data.files
     expect(selected("auto", ["x"]).found).toBe("command")
     expect(selected("auto").found).toBe("demo")
     for (const name of ["aichat", "llm", "opencode", "gemini", "codex", "claude"] as const) {
@@ -332,7 +334,7 @@ describe("OFFLOAD_LLM", () => {
   })
 
   it("warns of a command that is missing, and takes it", () => {
-    process.env.PATH = data.folder
+    process.env.PATH = data.files
     expect(selected("codex")).toMatchObject({ found: "codex", lines: [expect.stringContaining("WARN")] })
     program("codex")
     expect(selected("codex")).toMatchObject({ found: "codex", lines: [] })
@@ -351,7 +353,7 @@ describe("OFFLOAD_LLM", () => {
       "claude",
       `#!/bin/sh\n[ "$*" = "-p --output-format stream-json --verbose --include-partial-messages --model=opus" ] || exit 9\n[ "$ANTHROPIC_API_KEY" = key ] && [ "$(/bin/cat)" = hello ] || exit 8\nexec /bin/cat ${fixture}\n`,
     )
-    process.env.PATH = `${data.folder}:${path}`
+    process.env.PATH = `${data.files}:${path}`
     process.env.ANTHROPIC_API_KEY = "key"
     try {
       const answer = await withLlm({ data: data.folder, llm: "auto" }, "auto", ({ call, llm }) => {
@@ -378,7 +380,7 @@ describe("OFFLOAD_LLM", () => {
   })
 
   it("stops an answer in JSON that has no line end, and one that talks of nothing but other things", async () => {
-    process.env.PATH = `${data.folder}:${path}`
+    process.env.PATH = `${data.files}:${path}`
     for (const script of ["exec tr '\\0' a < /dev/zero", 'exec yes \'{"type":"system"}\'']) {
       program("codex", `#!/bin/sh\n${script}\n`)
       const answer = await withLlm({ data: data.folder, llm: "codex", maxOutputBytes: 1024 }, "auto", ({ call }) =>

@@ -1,21 +1,30 @@
 /**
  * Real commands behind the real layer, and ways to see what they leave behind.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Effect, Fiber, Layer, Logger, LogLevel } from "effect"
+import { Effect, Either, Fiber, Layer, Logger, LogLevel } from "effect"
 import type { Ending, Usage } from "../../src/Job.js"
 import type { Mode } from "../../src/Llm/Containment.js"
-import { identify } from "../../src/Llm/Cookie.js"
+import { identify } from "../../src/Llm/Marker.js"
 import { probe } from "../../src/Llm/Probe.js"
+import { make as makeScratch } from "../../src/Llm/Scratch.js"
 import { layer } from "../../src/Llm/Subprocess.js"
 import { Llm, type LlmError, type LlmRequest } from "../../src/Llm.js"
+import { defaultLimits } from "../../src/OffloadConfig/Resources.js"
 import { OffloadConfig } from "../../src/OffloadConfig.js"
 
-/** What `fork` and `kill -9` need of the machine, found out as the layer does. */
-export const namespaces = (await Effect.runPromise(Effect.scoped(probe("namespace", identify(tmpdir()))))) !== null
+/** The services of this machine, found out as the layer does. */
+export const findService = (demanded: Mode | "auto", folder = tmpdir()) => {
+  const identity = identify(folder)
+  const scratch = makeScratch(identity, folder, false)
+  const options = { identity, scratch, hidden: { folders: [], files: [] } }
+  return Effect.runPromise(probe(demanded, options, { limits: defaultLimits, user: null }))
+}
+
+export const namespaces = Either.isRight(await findService("namespace"))
 
 if (!namespaces) console.info("no PID namespaces on this machine: the tests of that containment are skipped")
 
@@ -25,7 +34,9 @@ export const standIn = (name: string): string => fileURLToPath(new URL(`./stand-
 
 /** A folder as `OFFLOAD_DATA`: its own for each test, so that its processes are told from those of others. */
 export const makeData = () => {
-  const folder = mkdtempSync(join(tmpdir(), "llm-test-"))
+  const files = mkdtempSync(join(tmpdir(), "llm-test-"))
+  const folder = join(files, "data")
+  mkdirSync(folder)
   const { installation } = identify(folder)
   /** What a process has for all attempts has no attempt in its cookie, and a word in the name of its folder. */
   const cookies = new RegExp(`OFFLOAD_ATTEMPT=${installation}:[^:]+:(.?)`)
@@ -41,22 +52,22 @@ export const makeData = () => {
       const [, attempt] = /^\d+$/.test(name) ? (cookieOf(name) ?? []) : []
       return attempt !== undefined && belongs(attempt.replace("\0", "")) ? [Number(name)] : []
     })
-  const folders = () => readdirSync(tmpdir()).filter((name) => name.startsWith(`offload-${installation}`))
+  const root = join(tmpdir(), `offload-${installation}`)
+  const folders = () => (existsSync(root) ? readdirSync(root) : [])
   return {
+    /** As `OFFLOAD_DATA`, which no command sees. */
     folder,
+    /** For what a test itself keeps. */
+    files,
     /** The processes whose environment says that they belong to an attempt of this folder. */
     processes: () => processes((attempt) => attempt !== ""),
     /** Those too that begin attempts. */
     all: () => processes(() => true),
-    /** The folders that attempts work in. */
-    folders: () => folders().filter((name) => !name.includes("-fork-")),
-    /** Those too of what begins attempts. */
-    allFolders: folders,
+    /** The folders of sandboxes: of attempts, and of those that wait for one. */
+    folders,
     /** Removes it, and what a service that was killed could not. */
     remove: () => {
-      for (const path of [folder, ...folders().map((name) => join(tmpdir(), name))]) {
-        rmSync(path, { recursive: true, force: true })
-      }
+      for (const path of [files, root]) rmSync(path, { recursive: true, force: true })
     },
   }
 }

@@ -81,7 +81,9 @@ describe("a machine that has no room for a process", () => {
         service(() =>
           Effect.suspend(() =>
             calls < 3
-              ? Effect.fail(new LlmSpawn({ command: "x", code: ["EMFILE", "EAGAIN", "ENOMEM"][calls++] ?? "" }))
+              ? Effect.fail(
+                  new LlmSpawn({ command: "x", code: ["EMFILE", "ENOENT", "ECONTAIN"][calls++] ?? "", reason: "no" }),
+                )
               : Effect.void,
           ),
         ),
@@ -93,7 +95,7 @@ describe("a machine that has no room for a process", () => {
     Effect.gen(function* () {
       const job = yield* submit("hello", { maxAttempts: 1 })
       expect(outcomes(yield* untilStatus(job.id, "failed"))).toEqual(["failed"])
-    }).pipe(Effect.provide(service(() => Effect.fail(new LlmSpawn({ command: "x", code: "EINVAL" }))))),
+    }).pipe(Effect.provide(service(() => Effect.fail(new LlmSpawn({ command: "x", code: "EINVAL", reason: "no" }))))),
   )
 })
 

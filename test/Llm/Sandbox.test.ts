@@ -1,12 +1,12 @@
-/** What a namespace that serves many commands owes to each of them: to be as good as its own. */
+/** What a sandbox owes to its command, and to those before and after it. */
 import { rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import fc from "fast-check"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { identify } from "../../src/Llm/Cookie.js"
-import { namespaces as candidates } from "../../src/Llm/Namespace.js"
-import { type Data, makeData, namespaces, sh, waitUntil, withLlm } from "./harness.js"
+import { isRefusal, type Mode, type Sandbox } from "../../src/Llm/Containment.js"
+import { start } from "../../src/Llm/Sandbox.js"
+import { make as makeSpares, type Spares } from "../../src/Llm/Spares.js"
+import { defaultLimits } from "../../src/OffloadConfig/Resources.js"
+import { type Data, findService, makeData, modes, namespaces, sh, waitUntil, withLlm } from "./harness.js"
 
 let data: Data
 beforeEach(() => {
@@ -14,9 +14,19 @@ beforeEach(() => {
 })
 afterEach(() => {
   expect(data.all()).toEqual([])
-  expect(data.allFolders()).toEqual([])
+  expect(data.folders()).toEqual([])
   data.remove()
 })
+
+const profile = { limits: defaultLimits, user: null }
+
+const serviceOf = async (mode: Mode) => {
+  const found = await findService(mode, data.folder)
+  if (found._tag === "Left") throw new Error(found.left)
+  return found.right.service
+}
+
+const command = (script: string) => ({ argv: sh(script), cwd: null, env: {}, stdin: "", onBegin: () => {} })
 
 const run = <A>(command: Parameters<typeof sh>, use: Parameters<typeof withLlm<A>>[2], settings = {}) =>
   withLlm({ data: data.folder, llmCommand: sh(...command), ...settings }, "namespace", use)
@@ -37,7 +47,7 @@ describe.skipIf(!namespaces)("a namespace", () => {
       const before = await ask(`${look}; umask; env | sort; trap`)
       for (let n = 0; n < 3; n++) await ask(`${mess}${mess.endsWith("&") ? "" : ";"} sleep 0.05`)
       const after = await ask(`${look}; umask; env | sort; trap`)
-      const sameOf = (text: string) => text.replaceAll(/offload-[^/\n]*|attempt\.\d+/g, "")
+      const sameOf = (text: string) => text.replaceAll(/offload-[^\n]*|attempt\.\d+|pid:\[\d+\]/g, "")
       expect(before).toMatch(/^pid:\[\d+\]\n2\n/)
       expect(sameOf(after)).toBe(sameOf(before))
     })
@@ -79,31 +89,71 @@ describe.skipIf(!namespaces)("a namespace", () => {
 
   it("is not asked to work in a folder that is none", async () => {
     const at = (folder: string) => ({ adapter: "command", command: ["true"], folder })
-    const resources = JSON.stringify({ none: at(`${data.folder}/none`), file: at("/dev/null") })
+    const resources = JSON.stringify({ none: at(`${data.files}/none`), file: at("/dev/null") })
     await withLlm({ data: data.folder, resources }, "namespace", async ({ call }) => {
       const resultOf = async (resource: string) => ({ ...(await call({ resource })).result })
       expect(await resultOf("none")).toMatchObject({ _tag: "LlmSpawn", code: "ENOENT" })
       expect(await resultOf("file")).toMatchObject({ _tag: "LlmSpawn", code: "ENOTDIR" })
     })
   })
+})
 
-  it("is replaced when somebody cleans its folder away", async () => {
-    await run(["cat"], async ({ call }) => {
-      for (const name of data.allFolders()) rmSync(join(tmpdir(), name), { recursive: true })
-      expect({ ...(await call()).result }).toMatchObject({ _tag: "LlmSpawn", code: "ENOENT" })
-      expect(await call({ input: { prompt: "p" } })).toMatchObject({ text: "p", result: {} })
+describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => {
+  const take = async (spares: Pick<Spares, "take">) => {
+    const sandbox = await spares.take()
+    if (isRefusal(sandbox)) throw new Error(sandbox.detail)
+    return sandbox
+  }
+
+  const end = async (sandbox: Sandbox) => {
+    sandbox.discard()
+    await sandbox.gone
+    expect(await sandbox.removeFolders()).toBeNull()
+  }
+
+  it("end when no attempt has run for a while, and with the service", async () => {
+    const service = await serviceOf(mode)
+    const runOne = async (spares: Spares) => {
+      const sandbox = await take(spares)
+      sandbox.launch(command("read _"))
+      await waitUntil(() => data.folders().length === 2)
+      await end(sandbox)
+    }
+    const impatient = makeSpares(() => start(service, profile), 100)
+    await runOne(impatient)
+    await waitUntil(() => data.all().length === 0 && data.folders().length === 0)
+    await impatient.close()
+
+    const patient = makeSpares(() => start(service, profile))
+    await runOne(patient)
+    expect(data.folders()).toHaveLength(1)
+    await patient.close()
+    expect(data.all()).toEqual([])
+    expect(data.folders()).toEqual([])
+  })
+
+  it("are as many as the attempts that run, and no more", async () => {
+    await withLlm({ data: data.folder, llmCommand: ["sleep", "60"] }, mode, async ({ start }) => {
+      const attempts = [start(), start(), start()]
+      await waitUntil(() => data.folders().length === 6)
+      await Promise.all(attempts.map(({ interrupt }) => interrupt()))
+      expect(data.processes()).toEqual([])
+      await waitUntil(() => data.folders().length === 3)
     })
   })
 
-  it("ends when it has had nothing to do for a while", async () => {
-    for (const containment of candidates(identify(data.folder), 100)) {
-      const places = await Promise.all([containment.prepare(() => {}), containment.prepare(() => {})])
-      for (const place of places) if (typeof place !== "string") place.release()
-      await waitUntil(() => data.all().length === 0 && data.allFolders().length === 0)
-      const place = await containment.prepare(() => {})
-      if (typeof place !== "string") expect(data.all()).not.toEqual([])
-      await containment.close()
-      expect(data.all()).toEqual([])
-    }
+  it("say which folder is gone when somebody cleaned it away, and the next one makes it again", async () => {
+    const service = await serviceOf(mode)
+    const sandbox = await take({ take: () => start(service, profile) })
+    rmSync(service.scratch.root, { recursive: true })
+    expect(sandbox.launch(command("true"))).toMatchObject({
+      code: "ENOENT",
+      detail: expect.stringContaining(service.scratch.root),
+    })
+    await end(sandbox)
+    const next = await take({ take: () => start(service, profile) })
+    const started = next.launch(command("exit 3"))
+    expect(isRefusal(started) ? started : (await started.exited)[0]).toBe(3)
+    await end(next)
   })
 })
