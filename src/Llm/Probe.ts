@@ -9,6 +9,7 @@ import { make as makeTree } from "./ProcessTree.js"
 import { tasksOf } from "./Procfs.js"
 import { type Profile, type Service, start } from "./Sandbox.js"
 import type { Scratch, User } from "./Scratch.js"
+import { closing } from "./Spawn.js"
 import { makeTail } from "./Transcript.js"
 
 /** The longest that one trial may take. */
@@ -73,6 +74,9 @@ export interface Options {
   readonly hidden: Service["hidden"]
 }
 
+/** That of a sandbox which leads to the service. */
+const lastDescriptor = 3
+
 const group = ({ hidden, identity, scratch }: Options): Service => {
   const setpriv = find("setpriv")
   const hasUserNamespace = false
@@ -82,7 +86,7 @@ const group = ({ hidden, identity, scratch }: Options): Service => {
     scratch,
     cgroups: openCgroups(identity),
     path: process.env.PATH ?? "",
-    wrapper: [],
+    wrapper: closing(lastDescriptor),
     // Without root, there is no privilege but that of programs which give one.
     drop: (user) =>
       setpriv === null ? [] : [setpriv, ...(isRoot() ? dropAll : ["--no-new-privs"]), ...becoming(user), "--"],
@@ -109,7 +113,7 @@ const namespace = (options: Options, privileges: ReadonlyArray<string>): Service
   return {
     ...base,
     mode: "namespace",
-    wrapper: [setpriv, "--pdeathsig", "KILL", unshare, ...privileges, ...hold],
+    wrapper: [...base.wrapper, setpriv, "--pdeathsig", "KILL", unshare, ...privileges, ...hold],
     drop: (user) => [setpriv, ...dropAll, ...becoming(user), "--"],
     processesFor: processesFor(privileges.length > 0),
   }

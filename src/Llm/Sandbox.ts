@@ -34,9 +34,9 @@ export interface Service {
   readonly identity: Identity
   readonly scratch: Scratch
   readonly cgroups: Cgroups | null
-  /** Where the shell finds `mount`, `prlimit` and `bash`. */
+  /** Where the shell finds `mount` and `prlimit`. */
   readonly path: string
-  /** What starts the shell: nothing in a group, the means of a namespace else. */
+  /** What starts the shell: what closes inherited descriptors, and the means of a namespace. */
   readonly wrapper: ReadonlyArray<string>
   /** What gives up privileges, for a user or for the service's own. */
   readonly drop: (user: User | null) => ReadonlyArray<string>
@@ -88,8 +88,11 @@ export const start = async (service: Service, profile: Profile): Promise<Sandbox
   return sandboxOf(service, profile, folders, cgroup, number, spawned, shell)
 }
 
-/** What root may write there though it has no privilege left. */
-const kernelFiles: ReadonlyArray<string> = ["/proc/sys", "/proc/sysrq-trigger"]
+/** What root may write there though it has no privilege left: settings of the kernel, and control groups. */
+const kernelFiles: ReadonlyArray<string> = ["/proc/sys", "/proc/sysrq-trigger", "/sys"]
+
+/** Message queues of other namespaces are files there. */
+const queues = "/dev/mqueue"
 
 const isArgv = (value: Argv | Refusal): value is Argv => Array.isArray(value)
 
@@ -108,17 +111,21 @@ const argvOf = (
 ): Argv | Refusal => {
   const { cgroups, hidden, identity, mode, wrapper } = service
   const inside = insideOf(service)
+  const readOnly =
+    mode === "namespace" && process.getuid?.() === 0 && user === null ? kernelFiles.filter(existsSync) : []
   let mounts: string | null = null
   if (mode === "namespace") {
     mounts = join(outer, mountsFile)
     const text = mountsOf({
       outer,
       root: inside,
-      hiddenFolders: [...hidden.folders, ...(cgroup === null || cgroups === null ? [] : [cgroups.mount])].filter(
-        (folder) => folder !== inside && existsSync(folder),
-      ),
+      hiddenFolders: [
+        ...hidden.folders,
+        queues,
+        ...(cgroup === null || cgroups === null ? [] : [cgroups.mount]),
+      ].filter((folder) => folder !== inside && existsSync(folder)),
       hiddenFiles: hidden.files.filter(existsSync),
-      readOnly: process.getuid?.() === 0 && user === null ? kernelFiles.filter(existsSync) : [],
+      readOnly,
     })
     try {
       writeFileSync(mounts, text, { mode: 0o600 })
@@ -135,6 +142,7 @@ const argvOf = (
       mountsFile: mounts,
       cgroupFile: cgroup?.joinFile ?? null,
       mark: mode === "group" ? makeMark(identity, number) : null,
+      readOnly,
     }),
   ]
   return [command, ...args]

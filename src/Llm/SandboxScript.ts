@@ -5,6 +5,7 @@
  * Descriptor 3 leads to the service: the shell reads there when to begin, and tells there that it is ready, that the
  * command begins (an empty line), and whatever goes wrong before. The command gets 0, 1 and 2, and nothing else.
  */
+import { basename } from "node:path"
 import type { Limits } from "../OffloadConfig.js"
 import type { Argv } from "./Containment.js"
 import { limitLines, processesLine } from "./Limits.js"
@@ -18,61 +19,47 @@ export const ready = "ready"
 /** A word that a shell does not interpret. */
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`
 
-/**
- * Closes what the service has open without the mark that closes it at a start: a database of a library, or what the
- * service's own parent left open. dash, Debian's `/bin/sh`, can close no descriptor of two digits; bash can, which reads
- * a file of the user where its input is a socket, if it is not told otherwise.
- */
-const closer = `for f in /proc/self/fd/*; do f=\${f##*/}; [ "$f" -le 3 ] || eval "exec $f>&-"; done
-export closed=yes
-exec /bin/sh -c "$@"`
-
-/** Arguments: this text, the file of the command, then a file of mounts, of a cgroup and a mark, each may be empty. */
-const prologue = (isFirst: string): string => `${isFirst}
+/** Arguments: the file of the command, then a file of mounts, of a cgroup and a mark, each may be empty. */
+const prologue = (isFirst: string, isReadOnly: ReadonlyArray<string>): string => `${isFirst}
 for f in /proc/self/fd/*; do
   case \${f##*/} in
     [0-4]|'*') ;;
-    *) [ -z "$closed" ] || { echo "descriptor \${f##*/} would be inherited" >&3; exit 1; }
-      if shell=$(command -v bash); then shell="$shell --norc"; else shell=/bin/sh; fi
-      exec $shell -c ${quote(closer)} closer "$1" sandbox "$@";;
+    *) echo "descriptor \${f##*/} would be inherited" >&3; exit 1;;
   esac
 done
-unset closed f
+unset f
 trap : TERM
 exec 5>&2 2>&3
-[ -z "$4" ] || echo 0 >"$4" || exit
-[ -z "$3" ] || mount -n -a -T "$3" || exit
-[ -z "$5" ] || prlimit --pid $$ --rttime="$5" 2>/dev/null
+[ -z "$3" ] || echo 0 >"$3" || exit
+[ -z "$2" ] || mount -n -a -T "$2" || exit
+${isReadOnly.map((line) => `${line}\n`).join("")}[ -z "$4" ] || prlimit --pid $$ --rttime="$4" 2>/dev/null
 echo ${ready} >&3
 read -r _ <&3 || exit
-. "$2"`
+. "$1"`
+
+/** `mount -a` leaves out what seems to be mounted already, as it is where a container covers parts of its `/proc`. */
+const readOnlyLine = (path: string): string =>
+  `[ ! -w ${quote(path)} ] || mount -n -o bind,ro ${quote(path)} ${quote(path)} || exit`
 
 /** `kill -1` and mounts would be a catastrophe anywhere else, so that it goes on in a namespace of its own alone. */
-const scripts = {
-  namespace: prologue("[ $$ = 1 ] || exit"),
-  group: prologue(":"),
-}
+const isFirst = { namespace: "[ $$ = 1 ] || exit", group: ":" }
 
 export interface ShellOptions {
-  readonly mode: keyof typeof scripts
+  readonly mode: keyof typeof isFirst
   readonly launchFile: string
   readonly mountsFile: string | null
   readonly cgroupFile: string | null
   readonly mark: bigint | null
+  /** Files and folders that must be read-only before the command begins. */
+  readonly readOnly: ReadonlyArray<string>
 }
 
 /** The shell that waits for a command. */
-export const shellOf = ({ cgroupFile, launchFile, mark, mode, mountsFile }: ShellOptions): Argv => [
-  "/bin/sh",
-  "-c",
-  scripts[mode],
-  "sandbox",
-  scripts[mode],
-  launchFile,
-  mountsFile ?? "",
-  cgroupFile ?? "",
-  mark?.toString() ?? "",
-]
+export const shellOf = ({ cgroupFile, launchFile, mark, mode, mountsFile, readOnly }: ShellOptions): Argv => {
+  const script = prologue(isFirst[mode], readOnly.map(readOnlyLine))
+  const files = [launchFile, mountsFile ?? "", cgroupFile ?? ""]
+  return ["/bin/sh", "-c", script, "sandbox", ...files, mark?.toString() ?? ""]
+}
 
 /**
  * In a group: a process that reads until the service has ended, however it did, and then kills the group, and the
@@ -144,7 +131,8 @@ export interface Mounts {
 /** What a sandbox mounts, in the format of fstab(5): one call of `mount` does all of it. */
 export const mountsOf = ({ hiddenFiles, hiddenFolders, outer, readOnly, root }: Mounts): string =>
   [
-    "tmpfs /dev/shm tmpfs nosuid,nodev,mode=1777",
+    // A name that is not used twice: `mount -a` leaves out what is mounted already, by its name and its place.
+    `${field(basename(outer))} /dev/shm tmpfs nosuid,nodev,mode=1777`,
     `${field(outer)} ${field(root)} none bind`,
     // What stands there now is this sandbox alone.
     ...hiddenFolders.map((folder) => `${field(root)} ${field(folder)} none bind`),

@@ -6,12 +6,17 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { Effect, Queue, type Scope } from "effect"
 import { program } from "./Program.js"
+import { closing } from "./Spawn.js"
 
 /** Beats in the time of silence that is allowed. */
 const beats = 10
 
 const begin = (owner: string, silenceMillis: number): ChildProcess => {
-  const child = spawn(process.execPath, [program("watchdog-process"), owner, String(silenceMillis)], {
+  const [command = process.execPath, ...args] = [
+    ...closing(2),
+    ...[process.execPath, program("watchdog-process"), owner, String(silenceMillis)],
+  ]
+  const child = spawn(command, args, {
     // A session of its own: what stops or ends the service from a terminal does not reach it.
     detached: true,
     stdio: ["pipe", "pipe", "inherit"],
