@@ -297,7 +297,10 @@ const sandboxOf = (
         if (isNamespace && signal === null) return true
         signalGroup(leader, "SIGKILL")
         if (isNamespace) return true
-        return cgroup === null ? !(await killWhere(isOf(cookie, mark))).left : cgroup.kill()
+        const isEmpty = cgroup === null || (await cgroup.kill())
+        // Another user cannot leave it; a command of the service's own user may have the right to.
+        if (cgroup !== null && profile.user !== null) return isEmpty
+        return !(await killWhere(isOf(cookie, mark))).left && isEmpty
       },
       close,
     }

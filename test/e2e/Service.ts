@@ -30,7 +30,11 @@ export class Service {
   #log = ""
   #url = ""
 
-  constructor(readonly env: Readonly<Record<string, string>> = {}) {}
+  /** `wrapper`: what the service is started by, such as `setpriv` with its options; it becomes the service. */
+  constructor(
+    readonly env: Readonly<Record<string, string>> = {},
+    readonly wrapper: ReadonlyArray<string> = [],
+  ) {}
 
   get url(): string {
     return this.#url
@@ -56,7 +60,8 @@ export class Service {
   /** Starts it on a free port and waits until it says that it listens. `env` counts for this run alone. */
   async start(env: Readonly<Record<string, string>> = {}): Promise<this> {
     let output = ""
-    const child = spawn(process.execPath, [main], {
+    const [command = process.execPath, ...args] = [...this.wrapper, process.execPath, main]
+    const child = spawn(command, args, {
       cwd: this.data,
       env: {
         PATH: process.env.PATH,
