@@ -310,8 +310,8 @@ const sandboxOf = (
   }
 }
 
-/** Why a folder cannot be worked in. */
-const reasonOf = (folder: string): string | null => {
+/** The system's code for why a folder cannot be worked in; `null` where it can. */
+export const reasonOf = (folder: string): string | null => {
   try {
     accessSync(`${folder}/.`, constants.X_OK)
     return null
