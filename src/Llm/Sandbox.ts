@@ -287,9 +287,9 @@ const sandboxOf = (
       clear: async ([, signal]) => {
         // A namespace that ended by itself is empty. What was killed from outside may leave something for a moment.
         if (isNamespace && signal === null) return true
+        if (cgroup !== null && !isNamespace) return cgroup.kill()
         signalGroup(leader, "SIGKILL")
-        if (isNamespace) return true
-        return cgroup === null ? !(await killWhere(isOf(cookie, mark))).left : cgroup.kill()
+        return isNamespace || !(await killWhere(isOf(cookie, mark))).left
       },
       close,
     }
