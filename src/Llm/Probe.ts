@@ -7,6 +7,7 @@ import { find } from "./Executable.js"
 import type { Identity } from "./Marker.js"
 import { make as makeTree } from "./ProcessTree.js"
 import { tasksOf } from "./Procfs.js"
+import { reaper } from "./Reaper.js"
 import { type Profile, type Service, start } from "./Sandbox.js"
 import type { Scratch, User } from "./Scratch.js"
 import { makeTail } from "./Transcript.js"
@@ -75,18 +76,19 @@ export interface Options {
 
 const group = ({ hidden, identity, scratch }: Options): Service => {
   const setpriv = find("setpriv")
-  const hasUserNamespace = false
+  const wrapper = reaper()
   return {
     mode: "group",
     identity,
     scratch,
     cgroups: openCgroups(identity),
     path: process.env.PATH ?? "",
-    wrapper: [],
+    wrapper,
+    hasReaper: wrapper.length > 0,
     // Without root, there is no privilege but that of programs which give one.
     drop: (user) =>
       setpriv === null ? [] : [setpriv, ...(isRoot() ? dropAll : ["--no-new-privs"]), ...becoming(user), "--"],
-    processesFor: processesFor(hasUserNamespace),
+    processesFor: processesFor(false),
     hidden,
   }
 }
@@ -109,6 +111,7 @@ const namespace = (options: Options, privileges: ReadonlyArray<string>): Service
   return {
     ...base,
     mode: "namespace",
+    hasReaper: false,
     wrapper: [setpriv, "--pdeathsig", "KILL", unshare, ...privileges, ...hold],
     drop: (user) => [setpriv, ...dropAll, ...becoming(user), "--"],
     processesFor: processesFor(privileges.length > 0),

@@ -5,6 +5,7 @@
  * The kernel ends a namespace with its first process, that one with `unshare` (`--kill-child`), and `unshare` with the
  * service (`--pdeathsig`). A shell that waits ends when the other end of its descriptor 3 is closed.
  */
+import type { ChildProcess } from "node:child_process"
 import { accessSync, constants, existsSync, unlinkSync, writeFileSync } from "node:fs"
 import { basename, join, sep } from "node:path"
 import type { Limits } from "../OffloadConfig.js"
@@ -36,8 +37,9 @@ export interface Service {
   readonly cgroups: Cgroups | null
   /** Where the shell finds `mount`, `prlimit` and `bash`. */
   readonly path: string
-  /** What starts the shell: nothing in a group, the means of a namespace else. */
+  /** What starts the shell: the means of a namespace, or the reaper of a group, where there is one. */
   readonly wrapper: ReadonlyArray<string>
+  readonly hasReaper: boolean
   /** What gives up privileges, for a user or for the service's own. */
   readonly drop: (user: User | null) => ReadonlyArray<string>
   /** The limit of processes that the shell sets; `null`: the kernel would not hold the command to one. */
@@ -250,7 +252,7 @@ const sandboxOf = (
       limits: profile.limits,
       processes: cgroup?.isLimited === true ? null : service.processesFor(profile),
       drop: service.drop(profile.user),
-      watch: isNamespace ? null : { killFile: cgroup?.killFile ?? null },
+      watch: isNamespace ? null : { killFile: cgroup?.killFile ?? null, hasReaper: service.hasReaper },
     })
     const file = join(folders.outer, launchFile)
     try {
@@ -280,16 +282,22 @@ const sandboxOf = (
       pipes: [stdout, stderr, control],
       exited: shell.exited,
       complaint: shell.complaint,
-      knownBy: isNamespace ? "namespace" : cgroup === null ? "search" : "cgroup",
       signal: (signal) => {
-        if (runs()) signalGroup(leader, signal)
+        if (!runs()) return
+        if (signal === "SIGKILL" && service.hasReaper) killByReaper(leader)
+        else signalGroup(leader, signal)
       },
       clear: async ([, signal]) => {
-        // A namespace that ended by itself is empty. What was killed from outside may leave something for a moment.
-        if (isNamespace && signal === null) return true
-        if (cgroup !== null && !isNamespace) return cgroup.kill()
+        const endedItself = signal === null
+        if (isNamespace) {
+          // One that ended by itself is empty. What was killed from outside may leave something for a moment.
+          if (!endedItself) signalGroup(leader, "SIGKILL")
+          return { gone: true, knownBy: "namespace" }
+        }
+        if (endedItself && service.hasReaper) return { gone: true, knownBy: "reaper" }
+        if (cgroup !== null) return { gone: await cgroup.kill(), knownBy: "cgroup" }
         signalGroup(leader, "SIGKILL")
-        return isNamespace || !(await killWhere(isOf(cookie, mark))).left
+        return { gone: !(await killWhere(isOf(cookie, mark))).left, knownBy: "search" }
       },
       close,
     }
@@ -308,6 +316,18 @@ const sandboxOf = (
       return error
     },
   }
+}
+
+/** How long the leader of a group may take to kill what it has adopted, in milliseconds. */
+const reapMillis = 500
+
+/** Somebody may have stopped or killed the leader: then the group is killed without it. */
+const killByReaper = (leader: ChildProcess): void => {
+  leader.kill("SIGUSR1")
+  // One that is stopped cannot listen.
+  leader.kill("SIGCONT")
+  const timer = setTimeout(() => signalGroup(leader, "SIGKILL"), reapMillis)
+  leader.once("exit", () => clearTimeout(timer))
 }
 
 /** The system's code for why a folder cannot be worked in; `null` where it can. */

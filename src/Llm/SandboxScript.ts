@@ -74,14 +74,23 @@ export const shellOf = ({ cgroupFile, launchFile, mark, mode, mountsFile }: Shel
   mark?.toString() ?? "",
 ]
 
+/** How a group learns that its service has ended. */
+interface Watch {
+  /** The file that kills the cgroup; `null` where there is none. */
+  readonly killFile: string | null
+  /** Whether the parent of the shell kills everything when it is asked to. */
+  readonly hasReaper: boolean
+}
+
 /**
- * In a group: a process that reads until the service has ended, however it did, and then kills the group, and the
- * cgroup where there is one. It holds none of the command's pipes.
+ * In a group: a process that reads until the service has ended, however it did, and then ends the group, and the cgroup
+ * where there is one. It holds none of the command's pipes.
  */
-const watcher = (killFile: string | null): string =>
-  `(trap '' TERM; exec 0</dev/null 1>&- 5>&-; read -r _ <&3; ${
-    killFile === null ? "" : `echo 1 >${quote(killFile)}; `
-  }kill -KILL 0) 2>/dev/null &`
+const watcher = ({ hasReaper, killFile }: Watch): string => {
+  const end = hasReaper ? "kill -USR1 $PPID || kill -KILL 0" : "kill -KILL 0"
+  const endAll = killFile === null ? end : `echo 1 >${quote(killFile)}; ${end}`
+  return `(trap '' TERM; exec 0</dev/null 1>&- 5>&-; read -r _ <&3; ${endAll}) 2>/dev/null &`
+}
 
 export interface Begin {
   readonly argv: Argv
@@ -92,8 +101,8 @@ export interface Begin {
   readonly processes: number | null
   /** What the command is started by, to give up privileges. */
   readonly drop: ReadonlyArray<string>
-  /** Whether a process watches over the service's life, and the file that kills the cgroup. */
-  readonly watch: { readonly killFile: string | null } | null
+  /** `null`: the kernel ends the sandbox with the service. */
+  readonly watch: Watch | null
 }
 
 /** A shell has no variable of another name, and would pass none on. */
@@ -103,7 +112,7 @@ const isName = (name: string): boolean => /^[A-Za-z_]\w*$/.test(name)
 export const beginOf = ({ argv, cwd, drop, env, limits, processes, watch }: Begin): string => {
   const variables = Object.entries(env).flatMap(([name, value]) => (isName(name) ? [`${name}=${quote(value)}`] : []))
   return [
-    ...(watch === null ? [] : [watcher(watch.killFile)]),
+    ...(watch === null ? [] : [watcher(watch)]),
     "(",
     `cd -P -- ${quote(cwd)} || exit`,
     ...limitLines(limits),
