@@ -21,6 +21,11 @@ $SIG{USR1} = sub { $killing = 1 };
 my $main = fork;
 defined $main or die "cannot fork: $!\\n";
 if (!$main) { $SIG{TERM} = $SIG{USR1} = "DEFAULT"; exec @ARGV or die "$ARGV[0]: $!\\n" }
+sub children {
+  if (open(my $file, "<", "/proc/$$/task/$$/children")) { return split " ", <$file> // "" }
+  # A kernel without that file.
+  return map { open(my $file, "<", $_) && (<$file> // "") =~ /^(\\d+) .*\\) \\S $$ / ? $1 : () } glob "/proc/[0-9]*/stat";
+}
 close STDIN; close STDOUT; close STDERR;
 my $status = 0;
 while (1) {
@@ -29,11 +34,7 @@ while (1) {
   next if $pid > 0;
   last if $pid < 0 && $!{ECHILD};
   next if !$killing;
-  for my $stat (glob "/proc/[0-9]*/stat") {
-    open(my $file, "<", $stat) or next;
-    my $line = <$file> // "";
-    kill "KILL", $1 if $line =~ /^(\\d+) .*\\) \\S $$ /;
-  }
+  kill "KILL", children();
   select undef, undef, undef, 0.002;
 }
 exit($status & 127 ? 128 + ($status & 127) : $status >> 8);
