@@ -20,12 +20,16 @@ const rooms = {
     imports: [],
     comment: "A connection, and how it fails. What stands in Redis is the affair of those who use it.",
   },
+  Descriptors: {
+    imports: [],
+    comment: "What children would inherit is a matter of the process, whoever opened it.",
+  },
   Log: {
     imports: [],
     comment: "How a line is written is no matter of what it says: main.ts alone chooses a logger.",
   },
   Store: {
-    imports: ["Job", "OffloadConfig", "Metrics", "Redis"],
+    imports: ["Job", "OffloadConfig", "Metrics", "Redis", "Descriptors"],
     comment: "The store keeps jobs. It knows neither what runs them nor who asks, so that a backend can be swapped.",
   },
   Llm: {

@@ -355,8 +355,11 @@ const operations = HttpApiGroup.make("operations")
   .add(
     HttpApiEndpoint.get("ready", "/health/ready")
       .addSuccess(Health)
-      .addError(problem("draining"))
-      .annotate(OpenApi.Summary, "Whether work is taken on: the store takes writes and no drain has begun"),
+      .addError(problem("draining", "cannot-run"))
+      .annotate(
+        OpenApi.Summary,
+        "Whether work is taken on: the store takes writes, the machine can run a job, and no drain has begun",
+      ),
   )
   .add(
     HttpApiEndpoint.get("metrics", "/metrics")

@@ -106,10 +106,11 @@ export const Ending = Schema.Struct({
   /** Milliseconds from the first signal until none of them was left. */
   millis: Schema.Number,
   /**
-   * How it is known that none is left: the kernel ended their PID `namespace`, their `cgroup` is empty, or a `search`
-   * of all processes for what they inherited found none, from which one that means to can hide.
+   * How it is known that none is left: the kernel ended their PID `namespace`; their `reaper`, which adopts what loses
+   * its parent, has no child left; their `cgroup` is empty; or a `search` of all processes for what they inherited found
+   * none, from which one that means to can hide.
    */
-  knownBy: Schema.optional(Schema.Literal("namespace", "cgroup", "search")),
+  knownBy: Schema.optional(Schema.Literal("namespace", "reaper", "cgroup", "search")),
 })
 export type Ending = typeof Ending.Type
 

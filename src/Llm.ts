@@ -40,6 +40,9 @@ export class Llm extends Context.Tag("effect-offload/Llm")<
      */
     readonly run: (request: LlmRequest) => Effect.Effect<void, LlmError>
 
+    /** Why no attempt can begin on this machine now, whatever its resource; `null`, or left out, where one can. */
+    readonly trouble?: Effect.Effect<string | null>
+
     /** Kills every process that an attempt of an earlier run of this service left behind; answers how many. */
     readonly killOrphans: Effect.Effect<number>
   }

@@ -7,7 +7,7 @@
  * const fiber = yield* fork(settled)                           // the work itself does not compile here
  * ```
  */
-import { Chunk, Clock, Context, Effect, Layer, Option, Stream } from "effect"
+import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
 import { deliveries, type Event, type Input, isTerminal, type Job, type JobId, type Status } from "./Job.js"
 import { Dispatcher, type Needs } from "./Offload/Dispatcher.js"
 import { logCancel } from "./Offload/JobLog.js"
@@ -41,6 +41,16 @@ export {
 } from "./Offload/Submission.js"
 export { IdempotencyConflict, JobNotFound, JobNotTerminal, QueueFull, StoreError } from "./Store.js"
 export { WebhookRefused } from "./Webhook.js"
+
+/** Jobs are kept, and none can be run on this machine until somebody mends it. */
+export class CannotRun extends Schema.TaggedError<CannotRun>()("CannotRun", {
+  /** What is wrong, such as a temporary folder that is gone. */
+  reason: Schema.String,
+}) {
+  override get message(): string {
+    return `No job can be run here: ${this.reason}. Jobs are kept, and begin when that is mended.`
+  }
+}
 
 /** What does the jobs, and what tells of their ends. */
 type Work = Worker | Webhook
@@ -107,8 +117,8 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
       resource: string,
       to: { readonly permits?: number | undefined; readonly heldUntil?: null | undefined },
     ) => Effect.Effect<ResourceState, UnknownResource | StoreError>
-    /** Succeeds with `ready` while work is taken on and the store takes writes. */
-    readonly readiness: Effect.Effect<"ready" | "draining", StoreError>
+    /** Succeeds with `ready` while work is taken on, the store takes writes, and the machine can run a job. */
+    readonly readiness: Effect.Effect<"ready" | "draining", StoreError | CannotRun>
     /** Stops forking, gives running attempts their grace, puts the rest back. Also done when the layer is released. */
     readonly drain: Effect.Effect<void>
     /** What a person calls the store. */
@@ -267,9 +277,12 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
               const state = (yield* states).find((found) => found.name === resource)
               return state ?? (yield* new UnknownResource({ resource, known: [] }))
             }),
-          readiness: Effect.suspend(() =>
-            dispatcher.isDraining() ? Effect.succeed("draining" as const) : Effect.as(store.ping, "ready" as const),
-          ),
+          readiness: Effect.gen(function* () {
+            if (dispatcher.isDraining()) return "draining"
+            yield* store.ping
+            const reason = yield* worker.trouble ?? Effect.succeed(null)
+            return reason === null ? "ready" : yield* new CannotRun({ reason })
+          }),
         }
       }),
     ).pipe(Layer.provide(dispatched), Layer.provide(Outcomes.layer), Layer.provide(Permits.layerFromConfig))

@@ -2,6 +2,7 @@
 import { join } from "node:path"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, Console, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
+import { closeInherited } from "./Descriptors.js"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import * as Subprocess from "./Llm/Subprocess.js"
@@ -98,6 +99,8 @@ const reason = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
   return error.message !== "" || error.cause === undefined ? error.message : reason(error.cause)
 }
+
+closeInherited()
 
 // `runMain` listens for the first signal alone, and a second one would end the process in the middle of its drain. It
 // comes with the first where a terminal tells npm and the service, and npm tells the service too.

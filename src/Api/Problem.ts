@@ -138,6 +138,11 @@ export const problems = {
     title: "The service is draining",
     doc: "The service is about to end and takes no permits any more. Jobs that were accepted are kept, and run after the next start.",
   },
+  "cannot-run": {
+    status: 503,
+    title: "No job can be run here",
+    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process. The service's log names it. Jobs are kept, and begin when that is mended.",
+  },
 } as const satisfies Record<string, Definition>
 
 export type ProblemSlug = keyof typeof problems

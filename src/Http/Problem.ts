@@ -3,6 +3,7 @@ import type { HttpServerResponse } from "@effect/platform"
 import { Data, type ParseResult } from "effect"
 import { type Extensions, mediaType, type ProblemSlug, problems, refusedMembers, typeOf } from "../Api/Problem.js"
 import type {
+  CannotRun,
   IdempotencyConflict,
   JobNotFound,
   JobNotTerminal,
@@ -42,6 +43,7 @@ export const toResponse = (problem: Problem): HttpServerResponse.HttpServerRespo
 
 /** The errors that the service's calls can fail with. */
 export type ServiceError =
+  | CannotRun
   | IdempotencyConflict
   | JobNotFound
   | JobNotTerminal
@@ -54,6 +56,12 @@ export type ServiceError =
 /** What each of them is to a caller. */
 export const fromServiceError = (error: ServiceError): Problem => {
   switch (error._tag) {
+    case "CannotRun":
+      return new Problem({
+        slug: "cannot-run",
+        detail: "No job can be run on this machine now; see the service's log.",
+        headers: { "retry-after": "5" },
+      })
     case "IdempotencyConflict":
       return new Problem({ slug: "idempotency-conflict", detail: error.message })
     case "JobNotFound":

@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { type Identity, isAbandoned } from "./Marker.js"
+import { awaitBurial } from "./Processes.js"
 
 /** The longest that it takes until what was killed is gone, in milliseconds. */
 const killMillis = 2000
@@ -120,10 +121,13 @@ const until = async (holds: () => boolean): Promise<boolean> => {
   return true
 }
 
-const killAll = (folder: string): Promise<boolean> =>
-  until(() => {
-    if (!write(join(folder, "cgroup.kill"), "1")) {
-      for (const pid of processesOf(folder)) {
+const killAll = async (folder: string): Promise<boolean> => {
+  const killed = new Set<number>()
+  const isEmpty = await until(() => {
+    const found = processesOf(folder)
+    for (const pid of found) killed.add(pid)
+    if (found.length > 0 && !write(join(folder, "cgroup.kill"), "1")) {
+      for (const pid of found) {
         try {
           process.kill(pid, "SIGKILL")
         } catch {
@@ -131,8 +135,11 @@ const killAll = (folder: string): Promise<boolean> =>
         }
       }
     }
-    return processesOf(folder).length === 0
+    return found.length === 0
   })
+  await awaitBurial([...killed])
+  return isEmpty
+}
 
 /** Whether groups can be made in a folder; a trial, since permissions alone do not tell. */
 const isUsable = (folder: string, name: string): boolean => {

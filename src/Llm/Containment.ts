@@ -2,8 +2,9 @@
  * How the processes of an attempt are held together, so that all of them can be ended, and end with the service.
  *
  * - `namespace` (Linux): a PID namespace. Nothing leaves it, and the kernel ends it with its first process.
- * - `group`: a process group. A process may leave it with `setsid`; it is then found by its cgroup, where the service
- *   may make one, else by a search for what it inherited (`Marker.ts`).
+ * - `group`: a process group, whose leader adopts and ends what leaves it (`Reaper.ts`). Where there is none, or it was
+ *   killed, what left the group is found by its cgroup, where the service may make one, else by a search for what it
+ *   inherited (`Marker.ts`).
  *
  * `docs/security.md` says what holds in each of them.
  */
@@ -37,6 +38,13 @@ export interface Refusal {
   readonly detail: string
 }
 
+/** What is known when everything of a command was killed. */
+export interface Cleared {
+  /** Whether nothing is left. */
+  readonly gone: boolean
+  readonly knownBy: NonNullable<Ending["knownBy"]>
+}
+
 /** A command that has been started. */
 export interface Started {
   readonly stdout: Readable
@@ -47,10 +55,8 @@ export interface Started {
   readonly exited: Promise<Exit>
   /** Sends a signal to every process that has not left the group. */
   readonly signal: (signal: NodeJS.Signals) => void
-  /** After the exit: kills what is left, and resolves to whether nothing is. */
-  readonly clear: (exit: Exit) => Promise<boolean>
-  /** How `clear` knows. */
-  readonly knownBy: NonNullable<Ending["knownBy"]>
+  /** After the exit: kills what is left. */
+  readonly clear: (exit: Exit) => Promise<Cleared>
   /** What the sandbox complained of, if the command did not begin. */
   readonly complaint: () => Refusal
   /** Closes the pipes. To be called when the command has ended, or cannot be ended; later calls do nothing. */

@@ -7,9 +7,9 @@ import { find } from "./Executable.js"
 import type { Identity } from "./Marker.js"
 import { make as makeTree } from "./ProcessTree.js"
 import { tasksOf } from "./Procfs.js"
+import { reaper } from "./Reaper.js"
 import { type Profile, type Service, start } from "./Sandbox.js"
 import type { Scratch, User } from "./Scratch.js"
-import { closing } from "./Spawn.js"
 import { makeTail } from "./Transcript.js"
 
 /** The longest that one trial may take. */
@@ -74,23 +74,21 @@ export interface Options {
   readonly hidden: Service["hidden"]
 }
 
-/** That of a sandbox which leads to the service. */
-const lastDescriptor = 3
-
 const group = ({ hidden, identity, scratch }: Options): Service => {
   const setpriv = find("setpriv")
-  const hasUserNamespace = false
+  const wrapper = reaper()
   return {
     mode: "group",
     identity,
     scratch,
     cgroups: openCgroups(identity),
     path: process.env.PATH ?? "",
-    wrapper: closing(lastDescriptor),
+    wrapper,
+    hasReaper: wrapper.length > 0,
     // Without root, there is no privilege but that of programs which give one.
     drop: (user) =>
       setpriv === null ? [] : [setpriv, ...(isRoot() ? dropAll : ["--no-new-privs"]), ...becoming(user), "--"],
-    processesFor: processesFor(hasUserNamespace),
+    processesFor: processesFor(false),
     hidden,
   }
 }
@@ -113,7 +111,8 @@ const namespace = (options: Options, privileges: ReadonlyArray<string>): Service
   return {
     ...base,
     mode: "namespace",
-    wrapper: [...base.wrapper, setpriv, "--pdeathsig", "KILL", unshare, ...privileges, ...hold],
+    hasReaper: false,
+    wrapper: [setpriv, "--pdeathsig", "KILL", unshare, ...privileges, ...hold],
     drop: (user) => [setpriv, ...dropAll, ...becoming(user), "--"],
     processesFor: processesFor(privileges.length > 0),
   }

@@ -8,6 +8,7 @@ import type { Readable } from "node:stream"
 import { setImmediate } from "node:timers/promises"
 import type { Ending } from "../Job.js"
 import {
+  type Cleared,
   type Exit,
   isRefusal,
   type Launch,
@@ -100,15 +101,15 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
   }
   let stopped = false
   let exit: Exit | undefined
-  /** After the exit: that nothing is left, and that the pipes are closed. */
-  let gone: Promise<boolean> = Promise.resolve(true)
+  /** After the exit: what is known of the rest; the pipes are closed then. */
+  let gone: Promise<Cleared> | undefined
   let end: ReturnType<ProcessTree["end"]> | undefined
 
-  const clear = async (started: Started, told: Exit): Promise<boolean> => {
-    const isEmpty = await started.clear(told)
+  const clear = async (started: Started, told: Exit): Promise<Cleared> => {
+    const cleared = await started.clear(told)
     if (!stopped) await drain(started)
     started.close()
-    return isEmpty
+    return cleared
   }
 
   const drain = async ({ pipes }: Started): Promise<void> => {
@@ -168,8 +169,8 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
   }
 
   const endCommand = async () => {
-    if (child === undefined) return { gone: true, ending: null }
-    const { clear: _, close, exited, knownBy, signal: send } = child
+    if (child === undefined || gone === undefined) return { gone: true, ending: null }
+    const { close, exited, signal: send } = child
     // Once it has exited, its id may be another's.
     const runs = () => exit === undefined
     const since = performance.now()
@@ -185,12 +186,16 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
       signals.push("SIGKILL")
       send("SIGKILL")
     }
-    const isGone = (await settles(gone, killMillis)) && (await gone)
+    const cleared = (await settles(gone, killMillis)) ? await gone : null
     close()
+    const isGone = cleared?.gone === true
     if (signals.length === 0) return { gone: isGone, ending: null }
     const { exitCode, signal } = exitOf(exit ?? [null, null])
     const millis = Math.round(performance.now() - since)
-    return { gone: isGone, ending: { signals, exitCode, signal, millis, knownBy } }
+    return {
+      gone: isGone,
+      ending: { signals, exitCode, signal, millis, ...(isGone ? { knownBy: cleared.knownBy } : {}) },
+    }
   }
 
   return {

@@ -1,7 +1,7 @@
 /** Finds processes by what they inherited (`Marker.ts`), and kills them. */
 import { setImmediate, setTimeout } from "node:timers/promises"
 import { type Marks, variable } from "./Marker.js"
-import { environment, lineage, pids, realtimeLimit } from "./Procfs.js"
+import { environment, isUnburied, lineage, pids, realtimeLimit } from "./Procfs.js"
 
 /** How many processes are looked at before other work gets its turn: about a millisecond. */
 const slice = 64
@@ -19,6 +19,15 @@ const forEach = async (matches: (found: Marks) => boolean, visit: (pid: number) 
     // Visited before anything else can run, so that the id still means the process that was looked at.
     if (matches({ cookie: environment(pid, variable), mark: realtimeLimit(pid) })) visit(pid)
   }
+}
+
+/** The longest that the machine's first process is waited for, which has to bury what lost its parent. */
+const burialMillis = 3000
+
+/** Waits until nothing is left of processes that were killed, not even their numbers. */
+export const awaitBurial = async (killed: ReadonlyArray<number>): Promise<void> => {
+  const until = Date.now() + burialMillis
+  while (killed.some(isUnburied) && Date.now() < until) await setTimeout(10)
 }
 
 /**
@@ -41,7 +50,10 @@ export const killWhere = async (
         // It ended by itself, or belongs to another user now: `left` tells the latter.
       }
     })
-    if (seen === 0) return { killed: killed.size, left: false }
+    if (seen === 0) {
+      await awaitBurial([...killed])
+      return { killed: killed.size, left: false }
+    }
     if (Date.now() > until) return { killed: killed.size, left: true }
     await setTimeout(5)
   }

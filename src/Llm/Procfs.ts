@@ -51,6 +51,12 @@ export const environment = (pid: number, variable: string): string | null => {
 /** A process that has ended and was not waited for: it can neither be killed nor do anything. */
 const isZombie = (pid: number): boolean => stat(pid)[0] === "Z"
 
+/** Whether a process is a zombie that another process has to wait for: this one waits for none but its own children. */
+export const isUnburied = (pid: number): boolean => {
+  const [state, parent] = stat(pid)
+  return state === "Z" && Number(parent) !== process.pid
+}
+
 /** A living process's limit of real-time scheduling; `null` where there is none, as nearly everywhere. */
 export const realtimeLimit = (pid: number): bigint | null => {
   const [, limit] = /^Max realtime timeout +(\d+)/m.exec(read(`/proc/${pid}/limits`)?.toString("latin1") ?? "") ?? []

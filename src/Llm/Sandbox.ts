@@ -5,6 +5,7 @@
  * The kernel ends a namespace with its first process, that one with `unshare` (`--kill-child`), and `unshare` with the
  * service (`--pdeathsig`). A shell that waits ends when the other end of its descriptor 3 is closed.
  */
+import type { ChildProcess } from "node:child_process"
 import { accessSync, constants, existsSync, unlinkSync, writeFileSync } from "node:fs"
 import { basename, join, sep } from "node:path"
 import type { Limits } from "../OffloadConfig.js"
@@ -34,10 +35,11 @@ export interface Service {
   readonly identity: Identity
   readonly scratch: Scratch
   readonly cgroups: Cgroups | null
-  /** Where the shell finds `mount` and `prlimit`. */
+  /** Where the shell finds `mount`, `prlimit` and `bash`. */
   readonly path: string
-  /** What starts the shell: what closes inherited descriptors, and the means of a namespace. */
+  /** What starts the shell: the means of a namespace, or the reaper of a group, where there is one. */
   readonly wrapper: ReadonlyArray<string>
+  readonly hasReaper: boolean
   /** What gives up privileges, for a user or for the service's own. */
   readonly drop: (user: User | null) => ReadonlyArray<string>
   /** The limit of processes that the shell sets; `null`: the kernel would not hold the command to one. */
@@ -258,7 +260,7 @@ const sandboxOf = (
       limits: profile.limits,
       processes: cgroup?.isLimited === true ? null : service.processesFor(profile),
       drop: service.drop(profile.user),
-      watch: isNamespace ? null : { killFile: cgroup?.killFile ?? null },
+      watch: isNamespace ? null : { killFile: cgroup?.killFile ?? null, hasReaper: service.hasReaper },
     })
     const file = join(folders.outer, launchFile)
     try {
@@ -288,19 +290,25 @@ const sandboxOf = (
       pipes: [stdout, stderr, control],
       exited: shell.exited,
       complaint: shell.complaint,
-      knownBy: isNamespace ? "namespace" : cgroup === null ? "search" : "cgroup",
       signal: (signal) => {
-        if (runs()) signalGroup(leader, signal)
+        if (!runs()) return
+        if (signal === "SIGKILL" && service.hasReaper) killByReaper(leader)
+        else signalGroup(leader, signal)
       },
       clear: async ([, signal]) => {
-        // A namespace that ended by itself is empty. What was killed from outside may leave something for a moment.
-        if (isNamespace && signal === null) return true
+        const endedItself = signal === null
+        if (isNamespace) {
+          // One that ended by itself is empty. What was killed from outside may leave something for a moment.
+          if (!endedItself) signalGroup(leader, "SIGKILL")
+          return { gone: true, knownBy: "namespace" }
+        }
+        if (endedItself && service.hasReaper) return { gone: true, knownBy: "reaper" }
         signalGroup(leader, "SIGKILL")
-        if (isNamespace) return true
         const isEmpty = cgroup === null || (await cgroup.kill())
         // Another user cannot leave it; a command of the service's own user may have the right to.
-        if (cgroup !== null && profile.user !== null) return isEmpty
-        return !(await killWhere(isOf(cookie, mark))).left && isEmpty
+        if (cgroup !== null && profile.user !== null) return { gone: isEmpty, knownBy: "cgroup" }
+        const { left } = await killWhere(isOf(cookie, mark))
+        return { gone: isEmpty && !left, knownBy: cgroup === null ? "search" : "cgroup" }
       },
       close,
     }
@@ -321,8 +329,20 @@ const sandboxOf = (
   }
 }
 
-/** Why a folder cannot be worked in. */
-const reasonOf = (folder: string): string | null => {
+/** How long the leader of a group may take to kill what it has adopted, in milliseconds. */
+const reapMillis = 500
+
+/** Somebody may have stopped or killed the leader: then the group is killed without it. */
+const killByReaper = (leader: ChildProcess): void => {
+  leader.kill("SIGUSR1")
+  // One that is stopped cannot listen.
+  leader.kill("SIGCONT")
+  const timer = setTimeout(() => signalGroup(leader, "SIGKILL"), reapMillis)
+  leader.once("exit", () => clearTimeout(timer))
+}
+
+/** The system's code for why a folder cannot be worked in; `null` where it can. */
+export const reasonOf = (folder: string): string | null => {
   try {
     accessSync(`${folder}/.`, constants.X_OK)
     return null

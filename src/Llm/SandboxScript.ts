@@ -19,23 +19,34 @@ export const ready = "ready"
 /** A word that a shell does not interpret. */
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`
 
-/** Arguments: the file of the command, then a file of mounts, of a cgroup and a mark, each may be empty. */
+/**
+ * Closes what the service has open without the mark that closes it at a start: a database of a library, or what the
+ * service's own parent left open. dash, Debian's `/bin/sh`, can close no descriptor of two digits; bash can, which reads
+ * a file of the user where its input is a socket, if it is not told otherwise.
+ */
+const closer = `for f in /proc/self/fd/*; do f=\${f##*/}; [ "$f" -le 3 ] || eval "exec $f>&-"; done
+export closed=yes
+exec /bin/sh -c "$@"`
+
+/** Arguments: this text, the file of the command, then a file of mounts, of a cgroup and a mark, each may be empty. */
 const prologue = (isFirst: string, isReadOnly: ReadonlyArray<string>): string => `${isFirst}
 for f in /proc/self/fd/*; do
   case \${f##*/} in
     [0-4]|'*') ;;
-    *) echo "descriptor \${f##*/} would be inherited" >&3; exit 1;;
+    *) [ -z "$closed" ] || { echo "descriptor \${f##*/} would be inherited" >&3; exit 1; }
+      if shell=$(command -v bash); then shell="$shell --norc"; else shell=/bin/sh; fi
+      exec $shell -c ${quote(closer)} closer "$1" sandbox "$@";;
   esac
 done
-unset f
+unset closed f
 trap : TERM
 exec 5>&2 2>&3
-[ -z "$3" ] || echo 0 >"$3" || exit
-[ -z "$2" ] || mount -n -a -T "$2" || exit
-${isReadOnly.map((line) => `${line}\n`).join("")}[ -z "$4" ] || prlimit --pid $$ --rttime="$4" 2>/dev/null
+[ -z "$4" ] || echo 0 >"$4" || exit
+[ -z "$3" ] || mount -n -a -T "$3" || exit
+${isReadOnly.map((line) => `${line}\n`).join("")}[ -z "$5" ] || prlimit --pid $$ --rttime="$5" 2>/dev/null
 echo ${ready} >&3
 read -r _ <&3 || exit
-. "$1"`
+. "$2"`
 
 /** `mount -a` leaves out what seems to be mounted already, as it is where a container covers parts of its `/proc`. */
 const readOnlyLine = (path: string): string =>
@@ -58,17 +69,26 @@ export interface ShellOptions {
 export const shellOf = ({ cgroupFile, launchFile, mark, mode, mountsFile, readOnly }: ShellOptions): Argv => {
   const script = prologue(isFirst[mode], readOnly.map(readOnlyLine))
   const files = [launchFile, mountsFile ?? "", cgroupFile ?? ""]
-  return ["/bin/sh", "-c", script, "sandbox", ...files, mark?.toString() ?? ""]
+  return ["/bin/sh", "-c", script, "sandbox", script, ...files, mark?.toString() ?? ""]
+}
+
+/** How a group learns that its service has ended. */
+interface Watch {
+  /** The file that kills the cgroup; `null` where there is none. */
+  readonly killFile: string | null
+  /** Whether the parent of the shell kills everything when it is asked to. */
+  readonly hasReaper: boolean
 }
 
 /**
- * In a group: a process that reads until the service has ended, however it did, and then kills the group, and the
- * cgroup where there is one. It holds none of the command's pipes.
+ * In a group: a process that reads until the service has ended, however it did, and then ends the group, and the cgroup
+ * where there is one. It holds none of the command's pipes.
  */
-const watcher = (killFile: string | null): string =>
-  `(trap '' TERM; exec 0</dev/null 1>&- 5>&-; read -r _ <&3; ${
-    killFile === null ? "" : `echo 1 >${quote(killFile)}; `
-  }kill -KILL 0) 2>/dev/null &`
+const watcher = ({ hasReaper, killFile }: Watch): string => {
+  const end = hasReaper ? "kill -USR1 $PPID || kill -KILL 0" : "kill -KILL 0"
+  const endAll = killFile === null ? end : `echo 1 >${quote(killFile)}; ${end}`
+  return `(trap '' TERM; exec 0</dev/null 1>&- 5>&-; read -r _ <&3; ${endAll}) 2>/dev/null &`
+}
 
 export interface Begin {
   readonly argv: Argv
@@ -79,8 +99,8 @@ export interface Begin {
   readonly processes: number | null
   /** What the command is started by, to give up privileges. */
   readonly drop: ReadonlyArray<string>
-  /** Whether a process watches over the service's life, and the file that kills the cgroup. */
-  readonly watch: { readonly killFile: string | null } | null
+  /** `null`: the kernel ends the sandbox with the service. */
+  readonly watch: Watch | null
 }
 
 /** A shell has no variable of another name, and would pass none on. */
@@ -90,7 +110,7 @@ const isName = (name: string): boolean => /^[A-Za-z_]\w*$/.test(name)
 export const beginOf = ({ argv, cwd, drop, env, limits, processes, watch }: Begin): string => {
   const variables = Object.entries(env).flatMap(([name, value]) => (isName(name) ? [`${name}=${quote(value)}`] : []))
   return [
-    ...(watch === null ? [] : [watcher(watch.killFile)]),
+    ...(watch === null ? [] : [watcher(watch)]),
     "(",
     `cd -P -- ${quote(cwd)} || exit`,
     ...limitLines(limits),

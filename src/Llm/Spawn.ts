@@ -1,23 +1,7 @@
 /** Node's `spawn`, with its ways to refuse a process made one. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { existsSync } from "node:fs"
 import type { Duplex, Readable, Writable } from "node:stream"
 import type { Argv } from "./Containment.js"
-import { find } from "./Executable.js"
-
-/**
- * The beginning of an argv whose command gets the descriptors up to `last`, and no other. Node passes on what has no
- * mark that closes it at a start: a database of a library, or what the service's own parent left open. bash closes
- * descriptors of two digits, which Debian's `/bin/sh` cannot; without `--norc` it would read a file of the user where
- * its input is a socket.
- */
-export const closing = (last: number): ReadonlyArray<string> => {
-  if (!existsSync("/proc/self/fd")) return []
-  const bash = find("bash")
-  const shell = bash === null ? ["/bin/sh"] : [bash, "--norc"]
-  const script = `for f in /proc/self/fd/*; do f=\${f##*/}; [ "$f" -le ${last} ] || eval "exec $f>&-"; done; exec "$@"`
-  return [...shell, "-c", script, "closing"]
-}
 
 /** A process with its pipes, in a group of its own. */
 export interface Spawned {

@@ -10,14 +10,15 @@ import { set } from "../Metrics.js"
 import { defaultLimits, OffloadConfig, type Resource } from "../OffloadConfig.js"
 import type { Adapter } from "./Adapter.js"
 import { LlmConfigError, select } from "./Adapters.js"
+import { isRefusal } from "./Containment.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
 import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
 import { attempt, probe } from "./Probe.js"
 import { type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
-import { type Profile, type Service, start } from "./Sandbox.js"
-import { make as makeScratch } from "./Scratch.js"
+import { type Profile, reasonOf, type Service, start } from "./Sandbox.js"
+import { make as makeScratch, type Scratch } from "./Scratch.js"
 import { make as makeSpares, type Spares } from "./Spares.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
 import { findUser } from "./Users.js"
@@ -37,6 +38,8 @@ interface Setup {
   readonly profile: Profile
   readonly spares: Spares
   readonly graceMillis: number
+  /** Why the machine did not start its newest attempt; `null` where it did. */
+  readonly refusal: { reason: string | null }
 }
 
 /** Beside the answer, a command line may tell of tools, thoughts and retries: a multiple of the answer's limit. */
@@ -167,7 +170,7 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
   })
 
 const conclude = (
-  { adapter, resource }: Setup,
+  { adapter, refusal, resource }: Setup,
   { maxCostUsd }: LlmRequest,
   ended: Ended,
   transcript: Transcript,
@@ -177,8 +180,10 @@ const conclude = (
   if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
   if (tooLarge || ended._tag === "Stopped") return new LlmOutputTooLarge({ limitBytes: resource.maxOutputBytes })
   if (ended._tag === "Refused") {
+    refusal.reason = ended.refusal.detail
     return new LlmSpawn({ command: adapter.command, code: ended.refusal.code, reason: ended.refusal.detail })
   }
+  refusal.reason = null
   const { exitCode, signal } = ended
   return Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const error = adapter.classify({ final, usage, maxCostUsd, exitCode, signal, stderr }, now)
@@ -214,6 +219,32 @@ const profileOf = ({ limits, name, user }: Resource): Effect.Effect<Profile, Llm
   if (find("setpriv") === null) return refuse("the command 'setpriv' (util-linux) is not on PATH")
   return Effect.mapBoth(findUser(user), { onFailure: refuse, onSuccess: (found) => ({ limits, user: found }) })
 }
+
+/** Whether the machine would still not start an attempt that it has refused. */
+const stillRefuses = async ({ profile, refusal, resource, service }: Setup): Promise<string | null> => {
+  if (refusal.reason === null) return null
+  const unusable = resource.folder === null ? null : reasonOf(resource.folder)
+  if (unusable !== null) return `the folder '${resource.folder}' cannot be used (${unusable})`
+  const sandbox = await start(service, profile)
+  if (isRefusal(sandbox)) return sandbox.detail
+  sandbox.discard()
+  await sandbox.gone
+  await sandbox.removeFolders()
+  refusal.reason = null
+  return null
+}
+
+const troubleNow = (scratch: Scratch, setups: ReadonlyArray<Setup>): Effect.Effect<string | null> => {
+  const trouble = scratch.trouble()
+  return trouble === null ? troubleOf(setups) : Effect.succeed(trouble.message)
+}
+
+/** The reason of the first resource, if there is one for each. */
+const troubleOf = (setups: ReadonlyArray<Setup>): Effect.Effect<string | null> =>
+  Effect.promise(async () => {
+    const reasons = await Promise.all(setups.map(stillRefuses))
+    return reasons.includes(null) ? null : (reasons[0] ?? null)
+  })
 
 /** Says at the start what holds on this machine and what does not. */
 const announce = (service: Service, why: string | null, setups: ReadonlyArray<Setup>) =>
@@ -284,7 +315,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
           Effect.sync(() => makeSpares(() => start(service, profile))),
           ({ close }) => Effect.promise(close),
         )
-        return { resource, adapter, service, profile, spares, graceMillis: killGrace }
+        return { resource, adapter, service, profile, spares, graceMillis: killGrace, refusal: { reason: null } }
       }),
     )
     const setupOf = new Map(setups.map((setup): readonly [string, Setup] => [setup.resource.name, setup]))
@@ -304,6 +335,8 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
         // A span has its price where nobody traces, too.
         return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run
       },
+      // Who runs no attempt can do without a folder for one.
+      trouble: role === "api" ? Effect.succeed(null) : Effect.suspend(() => troubleNow(scratch, setups)),
       killOrphans: killOrphans(service),
     }
   }).pipe(Effect.annotateLogs({ module: "Llm" })),

@@ -6,17 +6,12 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { Effect, Queue, type Scope } from "effect"
 import { program } from "./Program.js"
-import { closing } from "./Spawn.js"
 
 /** Beats in the time of silence that is allowed. */
 const beats = 10
 
 const begin = (owner: string, silenceMillis: number): ChildProcess => {
-  const [command = process.execPath, ...args] = [
-    ...closing(2),
-    ...[process.execPath, program("watchdog-process"), owner, String(silenceMillis)],
-  ]
-  const child = spawn(command, args, {
+  const child = spawn(process.execPath, [program("watchdog-process"), owner, String(silenceMillis)], {
     // A session of its own: what stops or ends the service from a terminal does not reach it.
     detached: true,
     stdio: ["pipe", "pipe", "inherit"],

@@ -20,6 +20,8 @@ export class Worker extends Context.Tag("effect-offload/Worker")<
     readonly settle: (job: { readonly id: JobId; readonly resource: Resource }) => Settled<Outcomes | Permits | Store>
     /** What runs the jobs of a resource: recorded in each attempt, and shown in `GET /resources`. */
     readonly describe: (resource: string) => { readonly adapter: string; readonly command: string }
+    /** Why no job can be run now, by the fault of this machine; `null`, or left out, where one can. */
+    readonly trouble?: Effect.Effect<string | null>
     /** Ends whatever an earlier run of this service left running; answers how many processes that were. */
     readonly killOrphans: Effect.Effect<number>
   }
@@ -35,6 +37,7 @@ export class Worker extends Context.Tag("effect-offload/Worker")<
           llmHandlers,
         ),
       describe: (resource) => ({ adapter: llm.adapter(resource), command: llm.command(resource) }),
+      ...(llm.trouble === undefined ? {} : { trouble: llm.trouble }),
       killOrphans: llm.killOrphans,
     })),
   )

@@ -7,7 +7,8 @@ import { as, missing, modeNames, modes, serviceIn } from "./modes.js"
 
 /** Two forks, a session of its own, no descriptor, no environment, no signal that it takes; `before`: what it does then. */
 const daemon = (word: string, before = ""): string =>
-  perl(`unless (fork) {
+  perl(`my $leader = getpgrp(0);
+unless (fork) {
   POSIX::setsid();
   exit if fork;
   $SIG{$_} = 'IGNORE' for 'TERM', 'HUP', 'INT';
@@ -94,13 +95,13 @@ describe.each(modeNames)("a daemon in the mode %s", (name) => {
   })
 
   it.runIf(mode.containment === "group" && !mode.hasCgroup)(
-    "that lowers the limit it inherited lives on, where there is no control group",
+    "that kills the leader of its group and lowers the limit it inherited lives on, where there is no control group",
     async () => {
       const word = newWord()
-      const hide = "system 'prlimit', '--rttime=1000', '--pid', $$;"
-      const id = await submit(`${daemon(word, hide)}\n${until(word.replace("-", "[-]"))}`)
+      const hide = "system 'prlimit', '--rttime=1000', '--pid', $$; kill 'KILL', $leader;"
+      const id = await submit(`${daemon(word, hide)}\nsleep 60`)
       await service.ended(id, 60, as("mallory"))
-      expect(processesNamed(word)).toHaveLength(1)
+      await isThere(id, word)
       kill(word)
     },
   )

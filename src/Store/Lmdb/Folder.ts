@@ -3,6 +3,7 @@ import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, read
 import { dirname, join } from "node:path"
 import { Effect, type Scope } from "effect"
 import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb"
+import { keepFromChildren } from "../../Descriptors.js"
 import type { KvError } from "../Kv.js"
 import { type Strings, unavailable } from "./Write.js"
 
@@ -32,7 +33,9 @@ export const use = (path: string): Effect.Effect<Root, KvError, Scope.Scope> =>
     makeFolder(path)
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
     checkFile(join(path, "data.mdb"))
-    return open<string, string>(options(path))
+    const root = open<string, string>(options(path))
+    keepFromChildren(join(path, "data.mdb"))
+    return root
   })
 
 /**
