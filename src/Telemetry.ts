@@ -4,6 +4,12 @@
  */
 import { Config, Effect, Layer, Option, Schedule } from "effect"
 import { sample } from "./Offload/Sample.js"
+import { secretText } from "./OffloadConfig/Secret.js"
+
+const headersSetting = "OTEL_EXPORTER_OTLP_HEADERS"
+
+/** The variables of these that can hold a secret; each has a `…_FILE`, too. */
+export const secrets: ReadonlyArray<string> = [headersSetting]
 
 /** `name=value,…`, percent-encoded. */
 const pairs = (text: string): Record<string, string> =>
@@ -18,7 +24,7 @@ const pairs = (text: string): Record<string, string> =>
 const settings = Config.all({
   endpoint: Config.option(Config.nonEmptyString("OTEL_EXPORTER_OTLP_ENDPOINT")),
   isDisabled: Config.withDefault(Config.boolean("OTEL_SDK_DISABLED"), false),
-  headers: Config.map(Config.withDefault(Config.string("OTEL_EXPORTER_OTLP_HEADERS"), ""), pairs),
+  headers: Config.map(secretText(headersSetting), (found) => (Option.isSome(found) ? pairs(found.value.text) : {})),
   serviceName: Config.withDefault(Config.nonEmptyString("OTEL_SERVICE_NAME"), "offload"),
   intervalMillis: Config.withDefault(Config.integer("OTEL_METRIC_EXPORT_INTERVAL"), 60_000),
 }).pipe(

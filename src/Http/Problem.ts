@@ -8,6 +8,7 @@ import type {
   JobNotTerminal,
   QueueFull,
   StoreError,
+  SubmissionNotAllowed,
   UnknownResource,
   WebhookRefused,
   WebhooksNotConfigured,
@@ -47,6 +48,7 @@ export type ServiceError =
   | JobNotTerminal
   | QueueFull
   | StoreError
+  | SubmissionNotAllowed
   | UnknownResource
   | WebhookRefused
   | WebhooksNotConfigured
@@ -68,6 +70,12 @@ export const fromServiceError = (error: ServiceError): Problem => {
         slug: "store-unavailable",
         detail: "The store could not do this now; see the service's log.",
         headers: { "retry-after": "5" },
+      })
+    case "SubmissionNotAllowed":
+      return new Problem({
+        slug: "submission-not-allowed",
+        detail: error.message,
+        extensions: { errors: [{ pointer: `/${error.member}`, detail: `it may be ${error.allowed}` }] },
       })
     case "UnknownResource":
       return new Problem({ slug: "unknown-resource", detail: error.message, extensions: { known: error.known } })
