@@ -38,7 +38,7 @@ export const jobEvents = Effect.gen(function* () {
       return page.events.map(encode).join("") + (ended ? done(page.job) : "")
     })
   })
-  return yield* eventStream(job.caller, pull)
+  return yield* eventStream(pull)
 })
 
 const encode = (event: Event): string => {

@@ -281,11 +281,20 @@ const announce = (service: Service, why: string | null, setups: ReadonlyArray<Se
 export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
   Llm,
   Effect.gen(function* () {
-    const { containment: demanded, data, killGrace, lease, redisUrl, resources, role } = yield* OffloadConfig
+    const {
+      containment: demanded,
+      data,
+      killGrace,
+      lease,
+      redisUrl,
+      resources,
+      role,
+      secretFiles,
+    } = yield* OffloadConfig
     const identity = identify(data)
     const hasUsers = resources.some(({ user }) => user !== null)
     const scratch = makeScratch(identity, resolve(data), hasUsers)
-    const hidden = { folders: [resolve(data)], files: [] }
+    const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
       return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.message}; see TMPDIR.` })

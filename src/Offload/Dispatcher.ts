@@ -8,6 +8,7 @@ import type { JobId } from "../Job.js"
 import type { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError, type Turns } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
+import { choose } from "./Choose.js"
 import { type Lane, Lanes } from "./Lanes.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -72,25 +73,21 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         Effect.gen(function* () {
           const room = free(lane, yield* Clock.currentTimeMillis)
           if (room === 0) return
-          const { carried, name } = lane
-          // A carried job stays in the queue until its fiber has claimed it.
-          const ids = yield* store.queued(name, room + carried.size + outcomes.unreadable.size, {
-            last: turnsOf(name),
-            skip: lanes.busy(lane),
+          const { carried, limits, name } = lane
+          const next = yield* choose({
+            room,
+            limits,
+            running: lanes.running(lane),
+            // A carried job stays in the queue until its fiber has claimed it.
+            isTaken: (id) => carried.has(id) || outcomes.unreadable.has(id),
+            taken: carried.size + outcomes.unreadable.size,
+            queued: (limit, skip) => store.queued(name, limit, { last: turnsOf(name), skip }),
+            ownerOf: lanes.ownerOf,
           })
-          const next = ids.filter((id) => !carried.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
-          let passed = 0
-          for (const id of next) {
-            const caller = yield* lanes.callerOf(id)
-            if (lanes.busy(lane).has(caller)) {
-              passed++
-              continue
-            }
-            turnsOf(name).set(caller, ++turns)
-            yield* lanes.carry(lane, id, caller)
+          for (const [id, owner] of next) {
+            turnsOf(name).set(owner.caller, ++turns)
+            yield* lanes.carry(lane, id, owner)
           }
-          // In place of those whose caller has enough by now, others may begin.
-          if (passed > 0) yield* forkNext(lane)
         })
 
       const unlessStoreIsDown = (lane: Lane, forked: Effect.Effect<void, StoreError>) =>

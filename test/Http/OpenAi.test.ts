@@ -12,9 +12,10 @@ import * as Transition from "../../src/Job/Transition.js"
 import { type Event, type Failure, type Job, makeId } from "../../src/Job.js"
 
 const resources = [
-  { name: "llm", model: null },
-  { name: "claude", model: "opus" },
-  { name: "spare", model: "opus" },
+  { name: "llm", model: null, models: null },
+  { name: "claude", model: "opus", models: null },
+  { name: "spare", model: "opus", models: null },
+  { name: "bounded", model: "small", models: ["small", "large"] },
 ]
 
 const submission = (body: unknown) =>

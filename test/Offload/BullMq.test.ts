@@ -64,4 +64,54 @@ describe.skipIf(!hasRedis)("one of many processes", () => {
     })
     await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Logger.remove(Logger.defaultLogger))))
   })
+
+  it("delivers with the others no more to a host, and for a caller, at once than all of them may", async () => {
+    const redisPrefix = `{${randomUUID()}}:`
+    const posted: Array<string> = []
+    const webhook = Layer.succeed(Webhook, {
+      check: () => Effect.void,
+      post: ({ url }) =>
+        Effect.zipRight(
+          Effect.sync(() => posted.push(url)),
+          url.includes("slow") ? Effect.never : Effect.void,
+        ),
+    })
+    const node = Offload.layerDispatched(BullMq.layer).pipe(
+      Layer.provide(Worker.layerLlm),
+      Layer.provide(llm(() => Effect.void)),
+      Layer.provide(webhook),
+      Layer.provide(Redis.layer({ url: redis.url, prefix: redisPrefix })),
+      Layer.provide(Spool.layerNone),
+      Layer.provide(
+        OffloadConfig.layer({
+          redisUrl: Redacted.make(redis.url),
+          redisPrefix,
+          permits: 8,
+          drain: 0,
+          webhookSecrets: [Redacted.make("unused")],
+          webhookPermits: 6,
+          webhookPermitsPerHost: 2,
+          webhookPermitsPerCaller: 3,
+        }),
+      ),
+    )
+    const program = Effect.gen(function* () {
+      const offload = Context.get(yield* Layer.build(Layer.fresh(node)), Offload)
+      yield* Layer.build(Layer.fresh(node))
+      const send = (caller: string, url: string) =>
+        offload.submit({ caller, input: { prompt: "p" }, metadata: {}, webhook: { url } })
+      const slow = () => posted.filter((url) => url.includes("slow")).length
+      yield* Effect.forEach(Array(12), () => send("ada", "https://slow.test/"))
+      yield* holds(() => slow() >= 2)
+      yield* send("ada", "https://fast.test/ada")
+      yield* holds(() => posted.includes("https://fast.test/ada"))
+      yield* Effect.forEach(Array(12), (_, n) => send("ada", `https://slow-${n}.test/`))
+      yield* holds(() => slow() >= 3)
+      yield* send("bob", "https://fast.test/bob")
+      yield* holds(() => posted.includes("https://fast.test/bob"))
+      // Two that look in the same moment may begin one more.
+      expect(slow()).toBeLessThanOrEqual(4)
+    })
+    await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Logger.remove(Logger.defaultLogger))))
+  }, 120_000)
 })
