@@ -6,6 +6,7 @@ import { timingSafeEqual } from "node:crypto"
 import { HttpRouter, HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Either, Schema } from "effect"
 import { type Job, JobId } from "../Job.js"
+import { anonymous } from "../Offload/Corroboration.js"
 import { JobNotFound, Offload, type StoreError } from "../Offload.js"
 import { digestOf, type KnownCaller, OffloadConfig } from "../OffloadConfig.js"
 import { Problem } from "./Problem.js"
@@ -21,7 +22,7 @@ export class Caller extends Context.Tag("effect-offload/Caller")<
 >() {}
 
 /** Where there are no keys, everybody who can reach the service is the same caller. */
-const anonymous: Caller["Type"] = { name: "anonymous", isAdmin: true }
+const everybody: Caller["Type"] = { name: anonymous, isAdmin: true }
 
 /** For calls that need no key. */
 export const nobody: Caller["Type"] = { name: "nobody", isAdmin: false }
@@ -37,7 +38,7 @@ export const callerOf = (
   authorization: string | undefined,
   callers: ReadonlyArray<KnownCaller>,
 ): Either.Either<Caller["Type"], Problem> => {
-  if (callers.length === 0) return Either.right(anonymous)
+  if (callers.length === 0) return Either.right(everybody)
   const key = /^bearer +([\x21-\x7e]+)$/i.exec(authorization ?? "")?.[1]
   const caller = key === undefined ? undefined : holderOf(callers, key)
   return Either.fromNullable(

@@ -148,7 +148,7 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
       // What the system refuses is a value of `ended`; only a bug of `onText` can be thrown.
       Effect.catchTag("UnknownException", ({ error }) => Effect.die(error)),
     )
-    if (ended === null) return yield* new LlmTimeout({ millis: request.timeoutMillis })
+    if (ended === null) return yield* new LlmTimeout({ millis: request.timeoutMillis, stderr: stderr.text() })
     transcript.end()
     const told = adapter.usageIn?.(stderr.text())
     if (told !== undefined) request.onUsage(told)
@@ -156,24 +156,24 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
   })
 
 const conclude = (
-  { adapter, resource }: Setup,
-  { maxCostUsd }: LlmRequest,
+  { adapter }: Setup,
+  { input, maxCostUsd }: LlmRequest,
   ended: Ended,
   transcript: Transcript,
   stderr: string,
 ): Effect.Effect<void, LlmError> => {
   const { final, overBudget, tooLarge, usage } = transcript.found()
   if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
-  if (tooLarge || ended._tag === "Stopped") return new LlmOutputTooLarge({ limitBytes: resource.maxOutputBytes })
+  if (tooLarge !== null) return new LlmOutputTooLarge(tooLarge)
   if (ended._tag === "Refused") {
     // What the containment complains of, not the command: that was not started.
     return Effect.annotateLogs(Effect.logWarning("a process could not be started"), { code: ended.code, stderr }).pipe(
       Effect.zipRight(new LlmSpawn({ command: adapter.command, code: ended.code })),
     )
   }
-  const { exitCode, signal } = ended
+  const { exitCode, signal } = ended._tag === "Stopped" ? { exitCode: null, signal: null } : ended
   return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const error = adapter.classify({ final, usage, maxCostUsd, exitCode, signal, stderr }, now)
+    const error = adapter.classify({ input, final, usage, maxCostUsd, exitCode, signal, stderr }, now)
     return error === null ? Effect.void : Effect.fail(error)
   })
 }
