@@ -125,7 +125,7 @@ describe("a job", () => {
 })
 
 describe("a job that waits", () => {
-  const after = (outcome: Transition.Outcome) => must(Transition.settle(running(), 1, outcome, 2))
+  const ended = (outcome: Transition.Outcome) => must(Transition.settle(running(), 1, outcome, 2))
   const asked = { ...failure, retryAfterMillis: 50 }
 
   it("is released where it was refused or told to wait, and not from a backoff of its own", () => {
@@ -133,9 +133,9 @@ describe("a job that waits", () => {
       { _tag: "Refused", failure, retryAt: 50 },
       { _tag: "Failed", failure: asked, retryAt: 50 },
     ] as const) {
-      expect(Transition.release(after(outcome))).toMatchObject({ status: "queued", retryAt: null })
+      expect(Transition.release(ended(outcome))).toMatchObject({ status: "queued", retryAt: null })
     }
-    expect(Transition.release(after(failed(50)))).toBe(null)
+    expect(Transition.release(ended(failed(50)))).toBe(null)
     expect(Transition.release(created())).toBe(null)
     expect(Transition.release(running())).toBe(null)
   })
