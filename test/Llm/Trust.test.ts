@@ -109,6 +109,12 @@ describe.each(names)("%s", (name) => {
     })
   })
 
+  it("does not believe a phrase that its own words and the prompt's make together", () => {
+    const prompt = "exceeded expectations are my topic"
+    const stderr = `fatal: cannot read the quota ${prompt}; retry after 60 seconds`
+    expect(attempt(adapter, { prompt }, "", stderr)?._tag).toBe("LlmExit")
+  })
+
   it.each([
     "Traceback: line 429, in billing_report: KeyError quota_id",
     "npm warn config production Use `--omit=dev` instead.\nreading the quota of the cache",
