@@ -91,6 +91,8 @@ describe.skipIf(!hasRedis)("one of many processes", () => {
       yield* untilStatus(id, "succeeded")
       expect(calls).toBe(2)
     })
-    await Effect.runPromise(program.pipe(Effect.provide(service), Effect.provide(Logger.remove(Logger.defaultLogger))))
+    await Effect.runPromise(
+      program.pipe(Effect.provide(Layer.provideMerge(service, Logger.remove(Logger.defaultLogger)))),
+    )
   })
 })
