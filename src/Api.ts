@@ -173,7 +173,11 @@ export const Resource = Schema.Struct({
 /** What `PATCH /resources/{name}` takes. */
 export const PatchResource = Schema.Struct({
   permits: Schema.optional(Schema.Int.pipe(Schema.between(1, 1000))),
-  heldUntil: Schema.optional(Schema.Null.annotations({ description: "`null` ends what holds the resource" })),
+  heldUntil: Schema.optional(
+    Schema.Null.annotations({
+      description: "`null` ends what holds the resource, and the waiting of its jobs that were refused",
+    }),
+  ),
 }).annotations({ identifier: "PatchResource" })
 
 export const Health = Schema.Struct({ status: Schema.Literal("live", "ready") }).annotations({ identifier: "Health" })

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { ConfigProvider, Effect, Either, Layer, Redacted } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
-import { exposedFiles } from "../src/OffloadConfig/Secret.js"
+import { isWorldReadable, secretFiles } from "../src/OffloadConfig/Secret.js"
 import { OffloadConfig, secrets } from "../src/OffloadConfig.js"
 
 const read = (environment: Record<string, string>) =>
@@ -284,6 +284,8 @@ describe("a secret in a file", () => {
         ["OFFLOAD_WEBHOOK_SECRET_FILE", file("closed", "x", 0o600)],
       ]),
     )
-    expect(Effect.runSync(Effect.withConfigProvider(exposedFiles(secrets), provider))).toEqual([join(folder, "open")])
+    expect(Effect.runSync(Effect.withConfigProvider(secretFiles(secrets), provider)).filter(isWorldReadable)).toEqual([
+      join(folder, "open"),
+    ])
   })
 })

@@ -6,6 +6,7 @@ import { timingSafeEqual } from "node:crypto"
 import { HttpRouter, HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Either, Schema } from "effect"
 import { type Job, JobId } from "../Job.js"
+import { anonymous } from "../Offload/Corroboration.js"
 import { JobNotFound, Offload, type StoreError } from "../Offload.js"
 import { digestOf, type KnownCaller } from "../OffloadConfig.js"
 import { Keyring } from "./Keyring.js"
@@ -24,7 +25,7 @@ export class Caller extends Context.Tag("effect-offload/Caller")<
 >() {}
 
 /** Where there are no keys, everybody who can reach the service is the same caller. */
-const anonymous: Caller["Type"] = { name: "anonymous", isAdmin: true, digest: null }
+const everybody: Caller["Type"] = { name: anonymous, isAdmin: true, digest: null }
 
 /** For calls that need no key. */
 export const nobody: Caller["Type"] = { name: "nobody", isAdmin: false, digest: null }
@@ -42,7 +43,7 @@ export const callerOf = (
   authorization: string | undefined,
   callers: ReadonlyArray<KnownCaller>,
 ): Either.Either<Caller["Type"], Problem> => {
-  if (callers.length === 0) return Either.right(anonymous)
+  if (callers.length === 0) return Either.right(everybody)
   const key = /^bearer +([\x21-\x7e]+)$/i.exec(authorization ?? "")?.[1]
   const digest = key === undefined ? null : digestOf(key)
   const caller = digest === null ? undefined : holderOf(callers, digest)

@@ -6,6 +6,7 @@
 import { HttpServerResponse } from "@effect/platform"
 import { Effect } from "effect"
 import { EventsHeaders } from "../Api.js"
+import { toIso } from "../Job/Plausible.js"
 import { type Event, isTerminal, type Job } from "../Job.js"
 import { Offload } from "../Offload.js"
 import { ownJob } from "./Caller.js"
@@ -47,7 +48,7 @@ const encode = (event: Event): string => {
       return message(event.event, "status", {
         status: event.status,
         attempt: event.attempt,
-        at: new Date(event.at).toISOString(),
+        at: toIso(event.at),
         error: event.error,
       })
     case "output":

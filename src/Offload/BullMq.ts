@@ -13,7 +13,7 @@ import * as Guard from "./BullMq/Guard.js"
 import * as Shared from "./BullMq/Shared.js"
 import { choose } from "./Choose.js"
 import { hostOfDelivery } from "./Delivery.js"
-import { Dispatcher, type Needs } from "./Dispatcher.js"
+import { Dispatcher, type Needs, releaseAll } from "./Dispatcher.js"
 import { type Lane, Lanes } from "./Lanes.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -258,6 +258,7 @@ const make = Effect.gen(function* () {
         busy.full = false
         busy.work?.setPermits(busy.known.permits)
         yield* permits.learn(resource, busy.known)
+        if (to.heldUntil === null) yield* releaseAll(store, resource)
       }),
   })
 })

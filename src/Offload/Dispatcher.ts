@@ -18,6 +18,16 @@ import type { Worker } from "./Worker.js"
 /** What a dispatcher is made of. */
 export type Needs = Store | Spool | Outcomes | Permits | Worker | Webhook | OffloadConfig
 
+/** Lets the jobs go that wait because of a refusal, however many there are: for who ends a hold by hand. */
+export const releaseAll = (
+  store: Store["Type"],
+  resource: string,
+  from?: string | undefined,
+): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(store.release({ resource, cursor: from }), ({ cursor }) =>
+    cursor === null ? Effect.void : releaseAll(store, resource, cursor),
+  )
+
 export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
   Dispatcher,
   {
@@ -35,7 +45,10 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
      * which puts their jobs back in the queue. Ends when no fiber is left. A second call waits for the first.
      */
     readonly drain: Effect.Effect<void>
-    /** Changes the ceiling of a resource, or ends what holds it, for all who share it. */
+    /**
+     * Changes the ceiling of a resource, or ends what holds it, for all who share it. The end of a hold is that of the
+     * backoffs of refused jobs too.
+     */
     readonly change: (
       resource: string,
       to: { readonly permits?: number | undefined; readonly heldUntil?: null | undefined },
@@ -123,7 +136,9 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         change: (resource, to) =>
           Effect.gen(function* () {
             if (to.permits !== undefined) yield* permits.resize(resource, to.permits)
-            if (to.heldUntil === null) yield* permits.hold(resource, null)
+            if (to.heldUntil !== null) return
+            yield* permits.hold(resource, null)
+            yield* releaseAll(store, resource)
           }),
       }
     }),

@@ -276,13 +276,13 @@ describe("a response", () => {
       output: [{ status: "incomplete" }],
     })
     expect(last(exit)).toMatchObject({ status: "failed", error: { code: "server_error", message: exit.detail } })
-    const limited = toFailure(new LlmRateLimited({ kind: "rate", stderr: "" }))
+    const limited = toFailure(new LlmRateLimited({ kind: "rate", evidence: "text", stderr: "" }))
     expect(last(limited)).toMatchObject({ status: "failed", error: { code: "rate_limit_exceeded" } })
     const incomplete = { status: "incomplete", error: null, incomplete_details: { reason: "max_output_tokens" } }
     expect(last(toFailure(new LlmOutputTruncated({ command: "x" })))).toMatchObject(incomplete)
     const large = running()
       .say("a")
-      .fail(toFailure(new LlmOutputTooLarge({ limitBytes: 1 })))
+      .fail(toFailure(new LlmOutputTooLarge({ limitBytes: 1, what: "answer" })))
     expect(large.response).toMatchObject({ ...incomplete, output: [{ status: "incomplete" }] })
     expect(
       running()
