@@ -54,7 +54,7 @@ const rooms = {
     comment: "Http asks Offload alone. A handler at the store or the LLM would go round the ceiling and the fork rule.",
   },
   Telemetry: {
-    imports: ["Metrics", "Offload"],
+    imports: ["OffloadConfig", "Metrics", "Offload"],
     comment: "Telemetry exports what the services count and trace; none of them knows of it.",
   },
   Client: {

@@ -35,8 +35,8 @@ const between = (file, name, text) => {
 
 const settingsTable = table(
   ["Setting", "What it means", "Takes", "Default"],
-  Object.values(settings).map(({ documentation: { name, doc, takes, default: value } }) => [
-    code(name),
+  Object.values(settings).map(({ documentation: { name, doc, takes, default: value, secret } }) => [
+    secret === undefined ? code(name) : `${code(name)}, ${code(`${name}_FILE`)}`,
     doc,
     takes,
     code(value) || "nothing",

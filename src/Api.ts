@@ -173,7 +173,11 @@ export const Resource = Schema.Struct({
 /** What `PATCH /resources/{name}` takes. */
 export const PatchResource = Schema.Struct({
   permits: Schema.optional(Schema.Int.pipe(Schema.between(1, 1000))),
-  heldUntil: Schema.optional(Schema.Null.annotations({ description: "`null` ends what holds the resource" })),
+  heldUntil: Schema.optional(
+    Schema.Null.annotations({
+      description: "`null` ends what holds the resource, and the waiting of its jobs that were refused",
+    }),
+  ),
 }).annotations({ identifier: "PatchResource" })
 
 export const Health = Schema.Struct({ status: Schema.Literal("live", "ready") }).annotations({ identifier: "Health" })
@@ -229,7 +233,13 @@ const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<Pro
   Schema.Union(...slugs.map((slug) => schemaOf<Slugs[number]>(slug)))
 
 /** What any call can be answered with. */
-export const AnyCallProblem = problem("store-unavailable", "internal", "misdirected-request", "unauthorized")
+export const AnyCallProblem = problem(
+  "store-unavailable",
+  "internal",
+  "misdirected-request",
+  "unauthorized",
+  "invalid-parameter",
+)
 
 /** What the event stream can be answered with beside. */
 export const JobEventsProblem = problem("job-not-found", "invalid-parameter", "too-many-streams")
@@ -244,10 +254,12 @@ const jobs = HttpApiGroup.make("jobs")
       .addSuccess(jobAt(200))
       .addError(
         problem(
+          "foreign-origin",
           "invalid-json",
           "invalid-request",
           "invalid-parameter",
           "unknown-resource",
+          "submission-not-allowed",
           "webhook-not-allowed",
           "webhooks-not-configured",
           "idempotency-conflict",
@@ -279,7 +291,7 @@ const jobs = HttpApiGroup.make("jobs")
       .setPath(JobPath)
       .addSuccess(jobAt(202))
       .addSuccess(jobAt(200))
-      .addError(problem("job-not-found"))
+      .addError(problem("job-not-found", "foreign-origin"))
       .annotate(OpenApi.Summary, "Cancel a job: 200 when it has ended, 202 while its processes are being ended"),
   )
   .add(
@@ -290,10 +302,12 @@ const jobs = HttpApiGroup.make("jobs")
       .addSuccess(jobAt(200))
       .addError(
         problem(
+          "foreign-origin",
           "job-not-found",
           "job-not-failed",
           "invalid-parameter",
           "unknown-resource",
+          "submission-not-allowed",
           "idempotency-conflict",
           "webhooks-not-configured",
           "webhook-not-allowed",
@@ -307,7 +321,7 @@ const jobs = HttpApiGroup.make("jobs")
     HttpApiEndpoint.del("deleteJob", "/jobs/:id")
       .setPath(JobPath)
       .addSuccess(HttpApiSchema.NoContent)
-      .addError(problem("job-not-found", "job-not-terminal"))
+      .addError(problem("job-not-found", "job-not-terminal", "foreign-origin"))
       .annotate(OpenApi.Summary, "Remove a job that has ended"),
   )
   .add(
@@ -334,6 +348,7 @@ const resources = HttpApiGroup.make("resources")
       .addSuccess(Resource)
       .addError(
         problem(
+          "foreign-origin",
           "forbidden",
           "resource-not-found",
           "invalid-json",

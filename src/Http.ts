@@ -3,6 +3,7 @@ import {
   HttpApi,
   type HttpApiEndpoint,
   type HttpApiGroup,
+  HttpMiddleware,
   HttpRouter,
   type HttpServerError,
   HttpServerRequest,
@@ -19,15 +20,42 @@ import { docs, docsAsset, openApi } from "./Http/Docs.js"
 import { EventStreams } from "./Http/EventStreams.js"
 import { jobEvents } from "./Http/Events.js"
 import { cancelJob, deleteJob, getJob, listJobs, retryJob, submitJob } from "./Http/Jobs.js"
+import { Keyring } from "./Http/Keyring.js"
 import * as OpenAi from "./Http/OpenAi.js"
 import { listResources, live, metrics, patchResource, problemPage, ready } from "./Http/Operations.js"
+import * as Origin from "./Http/Origin.js"
 import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
 import * as Server from "./Http/Server.js"
+import { traced } from "./Http/Trace.js"
 import { add } from "./Metrics.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 
 export { url } from "./Http/Server.js"
+
+/**
+ * Reads the file of `OFFLOAD_API_KEYS` again and logs what became of it. A key that is gone is refused from then on, and
+ * its event streams are ended; calls that are under way are answered, and jobs go on. A file that is not valid changes
+ * nothing.
+ */
+export const reloadKeys: Effect.Effect<void, never, Keyring | EventStreams> = Effect.gen(function* () {
+  const callers = yield* (yield* Keyring).reload
+  const endedStreams = yield* (yield* EventStreams).endRevoked
+  yield* Effect.logInfo("keys reloaded").pipe(
+    Effect.annotateLogs({
+      callers: callers.length,
+      keys: callers.reduce((sum, { digests }) => sum + digests.length, 0),
+      endedStreams,
+    }),
+  )
+}).pipe(
+  Effect.catchTag("KeysNotReloaded", (error) =>
+    Effect.logError("keys not reloaded: the keys of before stay in use").pipe(
+      Effect.annotateLogs({ error: error.message }),
+    ),
+  ),
+  Effect.annotateLogs({ module: "Http" }),
+)
 
 type EndpointName = HttpApiEndpoint.HttpApiEndpoint.Name<
   HttpApiGroup.HttpApiGroup.Endpoints<(typeof Api)["groups"][string]>
@@ -157,11 +185,21 @@ const respond = (problem: Problem) =>
 const answer = Effect.gen(function* () {
   const request = yield* HttpServerRequest.HttpServerRequest
   const config = yield* OffloadConfig
-  if (!Server.isOwnHost(Server.hostsOf(NodeHttpServerRequest.toIncomingMessage(request)), config)) {
+  const incoming = NodeHttpServerRequest.toIncomingMessage(request)
+  if (!Server.isOwnHost(Server.hostsOf(incoming), config)) {
     return yield* new Problem({ slug: "misdirected-request", detail: "The Host is none of the service's names." })
+  }
+  if (Server.hasTwoKeys(incoming)) {
+    return yield* new Problem({
+      slug: "invalid-parameter",
+      detail: "The request has the field Authorization twice.",
+      headers: { "www-authenticate": 'Bearer error="invalid_request"' },
+    })
   }
   const asked = preflight(request, config.corsOrigins)
   if (asked !== null) return asked
+  const refused = Origin.refusalOf(request, config.corsOrigins)
+  if (refused !== null) return yield* refused
   if (config.role === "worker" && !at(request.url).some(({ group }) => group === "operations")) {
     return yield* new Problem({
       slug: "not-found",
@@ -189,7 +227,10 @@ export const layer = Layer.scopedDiscard(
     const offload = yield* Offload
     const streams = yield* EventStreams
     const connections = yield* Server.Connections
-    const handler = yield* NodeHttpServer.makeHandler(app)
+    const handler = yield* HttpMiddleware.withTracerDisabledWhenEffect(
+      NodeHttpServer.makeHandler(traced(app)),
+      () => true,
+    )
     const accepts = yield* Accept.make(orProblem)
     yield* connections.serve((request, response) => {
       if (!accepts(request, response)) handler(request, response)
@@ -198,4 +239,9 @@ export const layer = Layer.scopedDiscard(
       offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.closeSoon)),
     )
   }),
-).pipe(Layer.provide(Layer.merge(Admission.layer, EventStreams.layer)), Layer.provideMerge(Server.layer))
+).pipe(
+  Layer.provide(Admission.layer),
+  Layer.provideMerge(EventStreams.layer),
+  Layer.provideMerge(Keyring.layer),
+  Layer.provideMerge(Server.layer),
+)

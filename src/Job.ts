@@ -96,6 +96,24 @@ export const Usage = Schema.Struct({
 })
 export type Usage = typeof Usage.Type
 
+/** In a record. JSON writes a number that is not finite as `null`, which is read as absent. */
+const StoredNumber = Schema.optionalWith(Schema.Number, { nullable: true })
+
+/** `Failure`, as records hold it. */
+export const StoredFailure = Schema.Struct({
+  ...Failure.fields,
+  retryAfterMillis: StoredNumber,
+  exitCode: StoredNumber,
+  httpStatus: StoredNumber,
+})
+
+/** `Usage`, as records hold it. */
+export const StoredUsage = Schema.Struct({
+  inputTokens: StoredNumber,
+  outputTokens: StoredNumber,
+  costUsd: StoredNumber,
+})
+
 /** How the processes of an attempt were ended: by this service, and not by themselves. */
 export const Ending = Schema.Struct({
   /** The signals that were sent to all of them, in order. */
@@ -131,8 +149,8 @@ export const Attempt = Schema.Struct({
   startedAt: Schema.Number,
   finishedAt: Schema.NullOr(Schema.Number),
   outcome: Schema.NullOr(AttemptOutcome),
-  cause: Schema.NullOr(Failure),
-  usage: Schema.NullOr(Usage),
+  cause: Schema.NullOr(StoredFailure),
+  usage: Schema.NullOr(StoredUsage),
   ending: Schema.NullOr(Ending),
 })
 export type Attempt = typeof Attempt.Type
@@ -199,9 +217,9 @@ export const Job = Schema.Struct({
   /** Of a delivery: the job whose outcome it tells, and where. */
   deliveryOf: orNull(Schema.Struct({ id: JobId, url: Schema.String })),
   /** Why it failed, or why its newest attempt did. */
-  error: orNull(Failure),
+  error: orNull(StoredFailure),
   /** What its newest attempt used. */
-  usage: orNull(Usage),
+  usage: orNull(StoredUsage),
   truncated: Schema.Boolean,
   attempts: Schema.Array(Attempt),
   /** How many events its log holds. */
@@ -226,7 +244,7 @@ export const Event = Schema.Union(
     at: Schema.Number,
     status: Status,
     attempt: Schema.Number,
-    error: Schema.NullOr(Failure),
+    error: Schema.NullOr(StoredFailure),
   }),
   Schema.Struct({
     type: Schema.Literal("output"),
@@ -246,7 +264,7 @@ export interface Piece {
 
 /** What work returns when it succeeds; its text has been emitted while it ran. */
 export const Output = Schema.Struct({
-  usage: Schema.optional(Usage),
+  usage: Schema.optional(StoredUsage),
   /** Whether text was left out to respect a limit. */
   truncated: Schema.optional(Schema.Boolean),
 })

@@ -33,6 +33,7 @@ export {
 export {
   type Snapshot,
   type Submission,
+  SubmissionNotAllowed,
   type Submit,
   type SubmitError,
   type Submitted,

@@ -2,8 +2,9 @@
  * Every setting: its name, what it means, what it takes, its unit and its default. Nothing else reads the
  * environment for a setting. The README's table is generated from here (`npm run generate`).
  */
-import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Redacted, Schema } from "effect"
-import { type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
+import { resolve } from "node:path"
+import { Config, ConfigError, ConfigProvider, Context, Effect, Either, Layer, Option, Redacted, Schema } from "effect"
+import { fileOf, type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
 import {
   AdapterName,
   Argv,
@@ -12,10 +13,11 @@ import {
   resolve as resolveResources,
   VariableName,
 } from "./OffloadConfig/Resources.js"
-
+import { secretFiles, secretText, secretTextOrPath, telemetrySecrets } from "./OffloadConfig/Secret.js"
+import { shares } from "./OffloadConfig/Shares.js"
 import { AllowedHost, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
 
-export { digestOf, type KnownCaller } from "./OffloadConfig/Keys.js"
+export { digestOf, type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
 export { type AdapterName, defaultLimits, type Limits, type Resource } from "./OffloadConfig/Resources.js"
 
 /** How a setting is documented. */
@@ -27,6 +29,11 @@ export interface Documentation {
   readonly takes: string
   /** As it would be written in the environment. */
   readonly default: string
+  /**
+   * Whether it can hold a secret. `NAME_FILE` names a file with it then, and the service takes `NAME` out of its
+   * environment once it is read. `or-path`: the setting takes the path of a file itself, too.
+   */
+  readonly secret?: "text" | "or-path"
 }
 
 /** One setting, as it is read and documented. */
@@ -37,14 +44,28 @@ const setting = <A, I extends string>(
   { schema, ...rest }: Omit<Documentation, "name"> & { readonly schema: Schema.Schema<A, I> },
 ): Setting<A> => {
   const decode = Schema.decodeUnknownEither(schema)
-  const config = Config.string(name).pipe(
-    Config.withDefault(rest.default),
-    Config.mapOrFail((value) =>
+  const config = textOf(name, rest.secret).pipe(
+    Config.mapOrFail((found) => {
+      const { setting, text } = Option.getOrElse(found, () => ({ setting: name, text: rest.default }))
       // The value is not repeated: it may be a secret that was put into the wrong setting.
-      Either.mapLeft(decode(value), () => ConfigError.InvalidData([name], `it takes ${rest.takes}`)),
-    ),
+      return Either.mapLeft(decode(text), () => ConfigError.InvalidData([setting], `it takes ${rest.takes}`))
+    }),
   )
   return Object.assign(config, { documentation: { name, ...rest } })
+}
+
+const textOf = (name: string, secret: Documentation["secret"]) => {
+  switch (secret) {
+    case "text":
+      return secretText(name)
+    case "or-path":
+      return secretTextOrPath(name)
+    case undefined:
+      return Config.map(
+        Config.option(Config.string(name)),
+        Option.map((text) => ({ setting: name, text })),
+      )
+  }
 }
 
 const integer = (min: number, max: number) =>
@@ -72,11 +93,26 @@ const listOf = <A extends string>(item: Schema.Schema<A, string>) =>
     encode: (names) => names.join(","),
   })
 
-/** A number, or nothing. */
+/** A number, or no limit. */
 const orNone = <I extends string>(schema: Schema.Schema<number, I>) =>
   Schema.Union(
-    Schema.transform(Schema.Literal(""), Schema.Null, { strict: true, decode: () => null, encode: () => "" as const }),
+    Schema.transform(Schema.Literal("none", ""), Schema.Null, {
+      strict: true,
+      decode: () => null,
+      encode: () => "none" as const,
+    }),
     schema,
+  )
+
+/** A number, no limit, or a share of the whole. */
+const orAuto = <I extends string>(schema: Schema.Schema<number, I>) =>
+  Schema.Union(
+    Schema.transform(Schema.Literal("auto", ""), Schema.Literal("auto"), {
+      strict: true,
+      decode: () => "auto" as const,
+      encode: () => "auto" as const,
+    }),
+    orNone(schema),
   )
 
 /** All of them, in the order of the README's table. */
@@ -95,9 +131,9 @@ export const settings = {
   }),
   apiKeys: setting("OFFLOAD_API_KEYS", {
     doc: "Who may call, as `Authorization: Bearer` says; each caller sees its own jobs alone. See `docs/http.md`.",
-    takes:
-      'a JSON object such as `{"alice":{"keys":["sha256:…"],"admin":true}}`, the path of a file with one, or nothing',
+    takes: 'a JSON object such as `{"alice":{"keys":["sha256:…"],"admin":true}}`, or the path of a file with one',
     default: "",
+    secret: "or-path",
     schema: Schema.String,
   }),
   hosts: setting("OFFLOAD_HOSTS", {
@@ -123,6 +159,7 @@ export const settings = {
     takes:
       "`redis://…`, `rediss://…`, `redis+cluster://a:6379,b:6379`, `redis+sentinel://a:26379,b:26379/name`, or nothing",
     default: "",
+    secret: "text",
     schema: Schema.transform(
       Schema.String.pipe(Schema.pattern(/^$|^rediss?(\+(cluster|sentinel))?:\/\/\S+$/)),
       Schema.Redacted(Schema.String),
@@ -201,22 +238,22 @@ export const settings = {
     schema: integer(1, 10_000_000),
   }),
   maxQueuedPerCaller: setting("OFFLOAD_MAX_QUEUED_PER_CALLER", {
-    doc: "How many jobs of a caller may wait, of all resources together. A submission above it is answered 429.",
-    takes: "a whole number, 1 to 10000000, or nothing",
-    default: "",
-    schema: orNone(integer(1, 10_000_000)),
+    doc: "How many jobs of a caller may wait, of all resources together. A submission above it is answered 429. `auto`: with keys half of `OFFLOAD_MAX_QUEUED`, at least 100.",
+    takes: "a whole number, 1 to 10000000, `auto`, or `none` for no limit",
+    default: "auto",
+    schema: orAuto(integer(1, 10_000_000)),
   }),
   maxRunningPerCaller: setting("OFFLOAD_MAX_RUNNING_PER_CALLER", {
-    doc: "How many jobs of a caller may run at once on a resource; others take their turn before.",
-    takes: "a whole number, 1 to 1000, or nothing",
-    default: "",
+    doc: "How many jobs of a caller may run at once on a resource; others take their turn before. Without a limit callers share the permits in turns, and one that is alone has all of them.",
+    takes: "a whole number, 1 to 1000, or `none` for no limit",
+    default: "none",
     schema: orNone(integer(1, 1000)),
   }),
   maxSubmissions: setting("OFFLOAD_MAX_SUBMISSIONS_PER_MINUTE", {
-    doc: "How many jobs a caller may submit in a minute, evenly; a quarter of it at once. One more is answered 429.",
-    takes: "a whole number, 1 to 10000000, or nothing",
-    default: "",
-    schema: orNone(integer(1, 10_000_000)),
+    doc: "How many jobs a caller may submit in a minute, evenly; a quarter of it at once. One more is answered 429. `auto`: with keys a tenth of `OFFLOAD_MAX_QUEUED`, at least 600.",
+    takes: "a whole number, 1 to 10000000, `auto`, or `none` for no limit",
+    default: "auto",
+    schema: orAuto(integer(1, 10_000_000)),
   }),
   maxAttempts: setting("OFFLOAD_MAX_ATTEMPTS", {
     doc: "How many attempts of a job may fail before it does, where its `maxAttempts` says nothing.",
@@ -224,10 +261,22 @@ export const settings = {
     default: "3",
     schema: integer(1, 100),
   }),
+  maxAttemptsLimit: setting("OFFLOAD_MAX_ATTEMPTS_LIMIT", {
+    doc: "The largest `maxAttempts` that a job may ask for. A submission above it is answered 422.",
+    takes: "a whole number, 1 to 100, not below `OFFLOAD_MAX_ATTEMPTS`",
+    default: "100",
+    schema: integer(1, 100),
+  }),
   timeout: setting("OFFLOAD_TIMEOUT_SECONDS", {
     doc: "The longest that an attempt may run, where the job's `timeoutSeconds` says nothing.",
     takes: "seconds, 0.1 to 86400",
     default: "600",
+    schema: seconds(0.1, 86_400),
+  }),
+  maxTimeout: setting("OFFLOAD_MAX_TIMEOUT_SECONDS", {
+    doc: "The largest `timeoutSeconds` that a job may ask for. A submission above it is answered 422.",
+    takes: "seconds, 0.1 to 86400, not below `OFFLOAD_TIMEOUT_SECONDS` and the timeout of a resource",
+    default: "86400",
     schema: seconds(0.1, 86_400),
   }),
   retryBase: setting("OFFLOAD_RETRY_BASE_SECONDS", {
@@ -285,10 +334,10 @@ export const settings = {
     schema: integer(1, 100_000),
   }),
   maxStreamsPerCaller: setting("OFFLOAD_MAX_STREAMS_PER_CALLER", {
-    doc: "How many event streams of a caller may be open. One more is answered 429.",
-    takes: "a whole number, 1 to 100000, or nothing",
-    default: "",
-    schema: orNone(integer(1, 100_000)),
+    doc: "How many event streams of a caller may be open. One more is answered 429. `auto`: with keys half of `OFFLOAD_MAX_STREAMS`, at least 10.",
+    takes: "a whole number, 1 to 100000, `auto`, or `none` for no limit",
+    default: "auto",
+    schema: orAuto(integer(1, 100_000)),
   }),
   idle: setting("OFFLOAD_IDLE_SECONDS", {
     doc: "How long a connection may take and give nothing before it is closed: a reader of events that stands still. A `Prefer: wait` that is longer is cut short by it.",
@@ -300,6 +349,7 @@ export const settings = {
     doc: "What deliveries are signed with. Without it no job may have a webhook. Several sign side by side, so that receivers can change from one to the next. See `docs/webhooks.md`.",
     takes: "`whsec_` and the base64 of 24 to 64 bytes; several with blanks between them; or nothing",
     default: "",
+    secret: "text",
     schema: Secrets,
   }),
   webhookAllow: setting("OFFLOAD_WEBHOOK_ALLOW_HOSTS", {
@@ -311,8 +361,20 @@ export const settings = {
   webhookPermits: setting("OFFLOAD_WEBHOOK_PERMITS", {
     doc: "How many deliveries run at once, beside the permits of the resources.",
     takes: "a whole number, 1 to 1000",
-    default: "4",
+    default: "8",
     schema: integer(1, 1000),
+  }),
+  webhookPermitsPerCaller: setting("OFFLOAD_WEBHOOK_PERMITS_PER_CALLER", {
+    doc: "How many deliveries of a caller run at once; those of others start first. `auto`: with keys half of `OFFLOAD_WEBHOOK_PERMITS`.",
+    takes: "a whole number, 1 to 1000, `auto`, or `none` for no limit",
+    default: "auto",
+    schema: orAuto(integer(1, 1000)),
+  }),
+  webhookPermitsPerHost: setting("OFFLOAD_WEBHOOK_PERMITS_PER_HOST", {
+    doc: "How many deliveries to a host and port run at once; those to others start first. `auto`: half of `OFFLOAD_WEBHOOK_PERMITS`.",
+    takes: "a whole number, 1 to 1000, `auto`, or `none` for no limit",
+    default: "auto",
+    schema: orAuto(integer(1, 1000)),
   }),
   webhookTimeout: setting("OFFLOAD_WEBHOOK_TIMEOUT_SECONDS", {
     doc: "How long a receiver has to answer a delivery.",
@@ -345,28 +407,57 @@ const read = Config.all(settings)
 /** The value of every setting, as it is written; durations are milliseconds. */
 export type Settings = Config.Config.Success<typeof read>
 
-/** The value of every setting, with its resources, the default one first, and its callers, none where all may call. */
-export type Values = Omit<Settings, "resources" | "apiKeys"> & {
-  readonly resources: Resources
-  readonly callers: ReadonlyArray<KnownCaller>
+/** The settings that can hold a secret. */
+export const secrets: ReadonlyArray<string> = Object.values(settings)
+  .filter(({ documentation }) => documentation.secret !== undefined)
+  .map(({ documentation }) => documentation.name)
+
+/**
+ * The value of every setting, with its resources, the default one first, its callers, none where all may call, and its
+ * shares as numbers.
+ */
+export type Values = Omit<Settings, "resources" | "apiKeys" | keyof ReturnType<typeof shares>> &
+  ReturnType<typeof shares> & {
+    readonly resources: Resources
+    readonly callers: ReadonlyArray<KnownCaller>
+    /** The file that the callers come from; `null` where there is none. */
+    readonly keysFile: string | null
+    /** The absolute paths of all files with secrets, that of the callers among them. */
+    readonly secretFiles: ReadonlyArray<string>
+  }
+
+const refuse = (setting: string, reason: string) => Either.left(ConfigError.InvalidData([setting], reason))
+
+/** What contradicts another setting, and no setting alone can tell. */
+const consistent = (
+  { host, maxAttempts, maxAttemptsLimit, maxTimeout, redisUrl, role, timeout }: Settings,
+  callers: ReadonlyArray<KnownCaller>,
+): Either.Either<void, ConfigError.ConfigError> => {
+  if (callers.length === 0 && !loopback.includes(host)) {
+    return refuse("HOST", "without OFFLOAD_API_KEYS it takes a loopback address: `127.0.0.1`, `::1` or `localhost`")
+  }
+  if (role !== "all" && Redacted.value(redisUrl) === "") {
+    return refuse("OFFLOAD_ROLE", "without REDIS_URL one process does all: it takes `all` alone")
+  }
+  if (maxAttempts > maxAttemptsLimit) {
+    return refuse("OFFLOAD_MAX_ATTEMPTS", `it is ${maxAttempts}: OFFLOAD_MAX_ATTEMPTS_LIMIT allows ${maxAttemptsLimit}`)
+  }
+  if (timeout > maxTimeout) {
+    return refuse(
+      "OFFLOAD_TIMEOUT_SECONDS",
+      `it is ${timeout / 1000}: OFFLOAD_MAX_TIMEOUT_SECONDS allows ${maxTimeout / 1000}`,
+    )
+  }
+  return Either.void
 }
 
-const complete = ({ apiKeys, ...settings }: Settings): Either.Either<Values, ConfigError.ConfigError> =>
+const complete = (
+  { apiKeys, ...settings }: Settings,
+  files: ReadonlyArray<string>,
+): Either.Either<Values, ConfigError.ConfigError> =>
   Either.gen(function* () {
     const callers = yield* resolveKeys(apiKeys)
-    if (callers.length === 0 && !loopback.includes(settings.host)) {
-      return yield* Either.left(
-        ConfigError.InvalidData(
-          ["HOST"],
-          "without OFFLOAD_API_KEYS it takes a loopback address: `127.0.0.1`, `::1` or `localhost`",
-        ),
-      )
-    }
-    if (settings.role !== "all" && Redacted.value(settings.redisUrl) === "") {
-      return yield* Either.left(
-        ConfigError.InvalidData(["OFFLOAD_ROLE"], "without REDIS_URL one process does all: it takes `all` alone"),
-      )
-    }
+    yield* consistent({ apiKeys, ...settings }, callers)
     const resources = yield* resolveResources(settings.resources, {
       adapter: settings.llm,
       command: settings.llmCommand,
@@ -380,14 +471,32 @@ const complete = ({ apiKeys, ...settings }: Settings): Either.Either<Values, Con
       limits: defaultLimits,
       user: null,
     })
-    return { ...settings, resources, callers }
+    const patient = resources.find(({ timeoutMillis }) => timeoutMillis > settings.maxTimeout)
+    if (patient !== undefined) {
+      return yield* refuse(
+        "OFFLOAD_RESOURCES",
+        `${patient.name}: timeoutSeconds: OFFLOAD_MAX_TIMEOUT_SECONDS allows ${settings.maxTimeout / 1000}`,
+      )
+    }
+    const keysFile = fileOf(apiKeys)
+    return {
+      ...settings,
+      ...shares(settings, callers.length > 0),
+      resources,
+      callers,
+      keysFile,
+      secretFiles: [...new Set([...files, ...(keysFile === null ? [] : [resolve(keysFile)])])],
+    }
   })
 
 export class OffloadConfig extends Context.Tag("effect-offload/OffloadConfig")<OffloadConfig, Values>() {
   /** Reads every setting from Effect's `ConfigProvider`, by default the environment. */
   static readonly layerFromEnv: Layer.Layer<OffloadConfig, ConfigError.ConfigError> = Layer.effect(
     OffloadConfig,
-    Config.mapOrFail(read, complete),
+    Config.mapOrFail(
+      Config.all({ settings: read, files: secretFiles([...secrets, ...telemetrySecrets]) }),
+      ({ files, settings }) => complete(settings, files),
+    ),
   )
 
   /** The defaults, with some settings replaced: for tests, and for programs that embed the service. */
@@ -395,7 +504,7 @@ export class OffloadConfig extends Context.Tag("effect-offload/OffloadConfig")<O
     Layer.effect(
       OffloadConfig,
       Effect.withConfigProvider(read, ConfigProvider.fromMap(new Map())).pipe(
-        Effect.flatMap((defaults) => complete({ ...defaults, ...settings })),
+        Effect.flatMap((defaults) => complete({ ...defaults, ...settings }, [])),
       ),
     )
 }

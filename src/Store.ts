@@ -114,6 +114,14 @@ export interface Advanced {
   readonly removed: number
 }
 
+/** What `release` did. */
+export interface Released {
+  /** How many jobs can be claimed by it. */
+  readonly released: number
+  /** Where to go on; `null`: there is nothing left to look at. */
+  readonly cursor: string | null
+}
+
 /** What became of a submission. */
 export interface Submitted {
   readonly job: Job
@@ -266,6 +274,17 @@ export class Store extends Context.Tag("effect-offload/Store")<
       readonly retentionMillis: number
       readonly limit?: number
     }) => Effect.Effect<Advanced, StoreError>
+
+    /**
+     * Ends the backoff of jobs of a resource that wait because they were refused or told to wait (see
+     * `Transition.release`). Looks at `limit` jobs in backoff at most, of any resource (default: 1000), from `cursor` on
+     * (default: from the first). Called again changes nothing more.
+     */
+    readonly release: (options: {
+      readonly resource: string
+      readonly cursor?: string | undefined
+      readonly limit?: number
+    }) => Effect.Effect<Released, StoreError>
 
     /** Succeeds if the store can take a write now. */
     readonly ping: Effect.Effect<void, StoreError>

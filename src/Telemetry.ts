@@ -4,6 +4,7 @@
  */
 import { Config, Effect, Layer, Option, Schedule } from "effect"
 import { sample } from "./Offload/Sample.js"
+import { secretText, telemetryHeaders } from "./OffloadConfig/Secret.js"
 
 /** `name=value,…`, percent-encoded. */
 const pairs = (text: string): Record<string, string> =>
@@ -18,7 +19,7 @@ const pairs = (text: string): Record<string, string> =>
 const settings = Config.all({
   endpoint: Config.option(Config.nonEmptyString("OTEL_EXPORTER_OTLP_ENDPOINT")),
   isDisabled: Config.withDefault(Config.boolean("OTEL_SDK_DISABLED"), false),
-  headers: Config.map(Config.withDefault(Config.string("OTEL_EXPORTER_OTLP_HEADERS"), ""), pairs),
+  headers: Config.map(secretText(telemetryHeaders), (found) => (Option.isSome(found) ? pairs(found.value.text) : {})),
   serviceName: Config.withDefault(Config.nonEmptyString("OTEL_SERVICE_NAME"), "offload"),
   intervalMillis: Config.withDefault(Config.integer("OTEL_METRIC_EXPORT_INTERVAL"), 60_000),
 }).pipe(

@@ -26,6 +26,7 @@ export {
   type Snapshot,
   StoreError,
   type Submission,
+  SubmissionNotAllowed,
   settle,
   UnknownResource,
   WebhookRefused,

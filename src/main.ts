@@ -1,19 +1,37 @@
 /** The service: chooses the layers, launches them, and is the only place that runs anything. */
 import { join } from "node:path"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, Console, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
+import { Cause, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Queue, Redacted } from "effect"
 import { closeInherited } from "./Descriptors.js"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
+import { isCommon } from "./Llm/Environment.js"
+import { variable as attemptVariable } from "./Llm/Marker.js"
 import * as Subprocess from "./Llm/Subprocess.js"
 import * as Log from "./Log.js"
 import { Spool } from "./Offload/Spool.js"
 import { Worker } from "./Offload/Worker.js"
 import { Offload } from "./Offload.js"
-import { OffloadConfig } from "./OffloadConfig.js"
+import { hide } from "./OffloadConfig/Environment.js"
+import { isWorldReadable, telemetrySecrets } from "./OffloadConfig/Secret.js"
+import { OffloadConfig, secrets as secretSettings } from "./OffloadConfig.js"
 import * as Lmdb from "./Store/Lmdb.js"
 import * as Telemetry from "./Telemetry.js"
 import * as Post from "./Webhook/Post.js"
+
+const secrets = [...secretSettings, ...telemetrySecrets]
+
+/** First of all: no child may be started while the secrets stand where it can read them. */
+const hidden = hide({
+  secrets,
+  // The loader may hold on to its own, and an attempt of a service around this one is found by its variable.
+  isCommon: (name) => isCommon(name) || name.startsWith("LD_") || name === attemptVariable,
+})
+
+/** Settings are read from the environment as it was. */
+const ProviderLayer = Layer.setConfigProvider(
+  ConfigProvider.fromMap(new Map(hidden.environment), { pathDelim: "_", seqDelim: "," }),
+)
 
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, lease, redisEviction, redisPrefix, redisUrl }) => {
@@ -77,7 +95,36 @@ const announce = Effect.gen(function* () {
   )
 }).pipe(Effect.annotateLogs({ module: "main" }))
 
-const ServiceLayer = Layer.effectDiscard(announce).pipe(
+/** What others on this machine can read of the secrets. */
+const warnOfSecrets = Effect.gen(function* () {
+  const { secretFiles } = yield* OffloadConfig
+  for (const file of secretFiles.filter(isWorldReadable)) {
+    yield* Effect.logWarning("every user of this machine may read a file of secrets: take the right away").pipe(
+      Effect.annotateLogs({ file }),
+    )
+  }
+  const variables = hidden.visible.filter((name) => secrets.includes(name))
+  if (variables.length > 0) {
+    yield* Effect.logWarning(
+      "secrets stay in the environment, where jobs may read them: give them as files, by the settings with _FILE",
+    ).pipe(Effect.annotateLogs({ variables: variables.join(", "), reason: hidden.reason }))
+  }
+}).pipe(Effect.annotateLogs({ module: "main" }))
+
+/** SIGHUP reads the file of the keys again. Without such a file the signal ends the process, as it always does. */
+const reloading = Effect.gen(function* () {
+  const { keysFile } = yield* OffloadConfig
+  if (keysFile === null) return
+  const asked = yield* Queue.sliding<void>(1)
+  const onSignal = () => void asked.unsafeOffer(undefined)
+  yield* Effect.acquireRelease(
+    Effect.sync(() => process.on("SIGHUP", onSignal)),
+    () => Effect.sync(() => process.off("SIGHUP", onSignal)),
+  )
+  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Queue.take(asked), Http.reloadKeys)))
+})
+
+const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, announce])).pipe(
   Layer.provide(Http.layer),
   Layer.provide(Telemetry.sampling),
   Layer.provide(OffloadLayer),
@@ -89,6 +136,7 @@ const ServiceLayer = Layer.effectDiscard(announce).pipe(
   Layer.provide(LoggerLayer),
   Layer.provide(OffloadConfig.layerFromEnv),
   Layer.provide(NodeContext.layer),
+  Layer.provide(ProviderLayer),
 )
 
 /** A refusal to start, for the person at the terminal: what is wrong with what, and no stack. */

@@ -26,12 +26,17 @@ export const problems = {
   "invalid-parameter": {
     status: 400,
     title: "A parameter is not valid",
-    doc: "A query parameter or a header has a wrong value, or a query parameter is unknown; `errors` names each one. Nothing was changed.",
+    doc: "A query parameter or a header has a wrong value or is there twice, or a query parameter is unknown; `errors` names each one where it can. Nothing was changed.",
   },
   "unknown-resource": {
     status: 422,
     title: "There is no such resource",
     doc: "The job names a resource that the service does not have; `known` lists those that it has. Nothing was saved.",
+  },
+  "submission-not-allowed": {
+    status: 422,
+    title: "The job asks for more than is allowed",
+    doc: "A `timeoutSeconds` above OFFLOAD_MAX_TIMEOUT_SECONDS, a `maxAttempts` above OFFLOAD_MAX_ATTEMPTS_LIMIT, or a `model` that is not among the `models` of its resource in OFFLOAD_RESOURCES; `errors` says which, and what is allowed. Nothing was saved.",
   },
   "idempotency-conflict": {
     status: 422,
@@ -52,6 +57,11 @@ export const problems = {
     status: 401,
     title: "A key is needed",
     doc: "The request bears no key that the service knows. Send `Authorization: Bearer` and a key of OFFLOAD_API_KEYS. Nothing was done.",
+  },
+  "foreign-origin": {
+    status: 403,
+    title: "A web page of this origin may change nothing",
+    doc: "A browser sent the request for a page of another origin, as its `Origin` or `Sec-Fetch-Site` says, and OFFLOAD_CORS_ORIGINS does not name that origin. Nothing was changed.",
   },
   forbidden: {
     status: 403,

@@ -15,8 +15,9 @@ import { type Answer, write } from "./Answer.js"
 import { collect, decoder, isJson } from "./Body.js"
 import { type Caller, callerOf } from "./Caller.js"
 import { accepted, toSubmission } from "./Jobs.js"
+import { Keyring } from "./Keyring.js"
 import { Problem, type ServiceError, toAnswer } from "./Problem.js"
-import { hostsOf, isOwnHost } from "./Server.js"
+import { hasTwoKeys, hostsOf, isOwnHost } from "./Server.js"
 
 /** Turns whatever a call fails with into the problem that it is answered with. */
 type OrProblem = <A, R>(call: Effect.Effect<A, Problem | ServiceError, R>) => Effect.Effect<A | Problem, never, R>
@@ -33,6 +34,7 @@ export const make = (orProblem: OrProblem) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const admission = yield* Admission
+    const keyring = yield* Keyring
     const config = yield* OffloadConfig
     const clock = yield* Effect.clock
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
@@ -94,7 +96,9 @@ export const make = (orProblem: OrProblem) =>
       if (headers.prefer !== undefined || !isJson(headers["content-type"]) || !isOwnHost(hostsOf(request), config)) {
         return false
       }
-      const caller = callerOf(headers.authorization, config.callers)
+      // A browser's request is looked at with care.
+      if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined || hasTwoKeys(request)) return false
+      const caller = callerOf(headers.authorization, keyring.callers())
       if (Either.isLeft(caller)) return false
       const fields = headers["idempotency-key"] === undefined ? noFields : decodeHeaders(headers)
       if (Either.isLeft(fields)) return false

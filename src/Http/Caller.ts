@@ -6,8 +6,10 @@ import { timingSafeEqual } from "node:crypto"
 import { HttpRouter, HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Either, Schema } from "effect"
 import { type Job, JobId } from "../Job.js"
+import { anonymous } from "../Offload/Corroboration.js"
 import { JobNotFound, Offload, type StoreError } from "../Offload.js"
-import { digestOf, type KnownCaller, OffloadConfig } from "../OffloadConfig.js"
+import { digestOf, type KnownCaller } from "../OffloadConfig.js"
+import { Keyring } from "./Keyring.js"
 import { Problem } from "./Problem.js"
 
 /** The caller of the current request. */
@@ -17,44 +19,52 @@ export class Caller extends Context.Tag("effect-offload/Caller")<
     readonly name: string
     /** Whether it may change resources and read metrics. */
     readonly isAdmin: boolean
+    /** The SHA-256 of the key that the request bears; `null` where none is needed. */
+    readonly digest: Buffer | null
   }
 >() {}
 
 /** Where there are no keys, everybody who can reach the service is the same caller. */
-const anonymous: Caller["Type"] = { name: "anonymous", isAdmin: true }
+const everybody: Caller["Type"] = { name: anonymous, isAdmin: true, digest: null }
 
 /** For calls that need no key. */
-export const nobody: Caller["Type"] = { name: "nobody", isAdmin: false }
+export const nobody: Caller["Type"] = { name: "nobody", isAdmin: false, digest: null }
 
 /** In a time that does not tell how much of a key was right. */
-const holderOf = (callers: ReadonlyArray<KnownCaller>, key: string): KnownCaller | undefined => {
-  const digest = digestOf(key)
-  return callers.filter(({ digests }) => digests.filter((known) => timingSafeEqual(known, digest)).length > 0)[0]
-}
+const holderOf = (callers: ReadonlyArray<KnownCaller>, digest: Buffer): KnownCaller | undefined =>
+  callers.filter(({ digests }) => digests.filter((known) => timingSafeEqual(known, digest)).length > 0)[0]
+
+/** Whether the key of a request is still that of its caller. */
+export const isCurrent = ({ digest, name }: Caller["Type"], callers: ReadonlyArray<KnownCaller>): boolean =>
+  digest === null || holderOf(callers, digest)?.name === name
 
 /** The caller whose key a request bears. */
 export const callerOf = (
   authorization: string | undefined,
   callers: ReadonlyArray<KnownCaller>,
 ): Either.Either<Caller["Type"], Problem> => {
-  if (callers.length === 0) return Either.right(anonymous)
+  if (callers.length === 0) return Either.right(everybody)
   const key = /^bearer +([\x21-\x7e]+)$/i.exec(authorization ?? "")?.[1]
-  const caller = key === undefined ? undefined : holderOf(callers, key)
-  return Either.fromNullable(
-    caller,
-    () =>
-      new Problem({
-        slug: "unauthorized",
-        detail: key === undefined ? "The request bears no key." : "The key is not known.",
-        headers: { "www-authenticate": key === undefined ? "Bearer" : 'Bearer error="invalid_token"' },
-      }),
+  const digest = key === undefined ? null : digestOf(key)
+  const caller = digest === null ? undefined : holderOf(callers, digest)
+  return Either.map(
+    Either.fromNullable(
+      caller,
+      () =>
+        new Problem({
+          slug: "unauthorized",
+          detail: key === undefined ? "The request bears no key." : "The key is not known.",
+          headers: { "www-authenticate": key === undefined ? "Bearer" : 'Bearer error="invalid_token"' },
+        }),
+    ),
+    ({ isAdmin, name }) => ({ name, isAdmin, digest }),
   )
 }
 
 /** The caller whose key the current request bears. */
-export const identify: Effect.Effect<Caller["Type"], Problem, HttpServerRequest.HttpServerRequest | OffloadConfig> =
-  Effect.flatMap(Effect.all([HttpServerRequest.HttpServerRequest, OffloadConfig]), ([{ headers }, { callers }]) =>
-    callerOf(headers.authorization, callers),
+export const identify: Effect.Effect<Caller["Type"], Problem, HttpServerRequest.HttpServerRequest | Keyring> =
+  Effect.flatMap(Effect.all([HttpServerRequest.HttpServerRequest, Keyring]), ([{ headers }, { callers }]) =>
+    callerOf(headers.authorization, callers()),
   )
 
 /** Refuses a caller that is no admin. */

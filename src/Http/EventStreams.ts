@@ -8,14 +8,16 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Chunk, Context, Effect, Fiber, Layer, Option, Schedule, type Scope, Stream } from "effect"
 import { set } from "../Metrics.js"
 import { OffloadConfig } from "../OffloadConfig.js"
+import { Caller, isCurrent } from "./Caller.js"
 import { corsFields } from "./Cors.js"
+import { Keyring } from "./Keyring.js"
 import { Problem } from "./Problem.js"
 import { slices } from "./Slices.js"
 
 const heartbeatSeconds = 15
 
 interface Reader {
-  readonly caller: string
+  readonly caller: Caller["Type"]
   readonly response: ServerResponse
   readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
 }
@@ -26,24 +28,27 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
   {
     /** Ends every open stream, and those that are opened after. Their readers resume elsewhere. */
     readonly end: Effect.Effect<void>
+    /** Ends the streams whose key is no longer that of their caller; answers how many. */
+    readonly endRevoked: Effect.Effect<number>
     /** Whether no more may be open, of all callers or of this one. */
     readonly areFull: (caller: string) => boolean
     /** Counts a stream of the current fiber for as long as the scope lasts, and gives its reader a heartbeat. */
-    readonly open: (caller: string, response: ServerResponse) => Effect.Effect<void, never, Scope.Scope>
+    readonly open: (caller: Caller["Type"], response: ServerResponse) => Effect.Effect<void, never, Scope.Scope>
   }
 >() {
-  static readonly layer: Layer.Layer<EventStreams, never, OffloadConfig> = Layer.scoped(
+  static readonly layer: Layer.Layer<EventStreams, never, Keyring | OffloadConfig> = Layer.scoped(
     EventStreams,
     Effect.gen(function* () {
       const { maxStreams, maxStreamsPerCaller } = yield* OffloadConfig
+      const keyring = yield* Keyring
       const readers = new Set<Reader>()
       const counts = new Map<string, number>()
       let ended = false
 
-      const count = (caller: string, change: 1 | -1) => {
-        const now = (counts.get(caller) ?? 0) + change
-        if (now > 0) counts.set(caller, now)
-        else counts.delete(caller)
+      const count = ({ name }: Caller["Type"], change: 1 | -1) => {
+        const now = (counts.get(name) ?? 0) + change
+        if (now > 0) counts.set(name, now)
+        else counts.delete(name)
         set("offload_event_streams", {}, readers.size)
       }
 
@@ -52,10 +57,17 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
         for (const { response } of readers) if (!response.writableNeedDrain) response.write(": heartbeat\n\n")
       }).pipe(Effect.schedule(Schedule.spaced(heartbeatSeconds * 1000)), Effect.forkScoped)
 
+      const endAll = (found: ReadonlyArray<Reader>) =>
+        Effect.forEach(found, ({ fiber }) => Fiber.interruptFork(fiber), { discard: true })
+
       return {
         end: Effect.suspend(() => {
           ended = true
-          return Effect.forEach(readers, ({ fiber }) => Fiber.interruptFork(fiber), { discard: true })
+          return endAll([...readers])
+        }),
+        endRevoked: Effect.suspend(() => {
+          const revoked = [...readers].filter(({ caller }) => !isCurrent(caller, keyring.callers()))
+          return Effect.as(endAll(revoked), revoked.length)
         }),
         areFull: (caller) =>
           readers.size >= maxStreams ||
@@ -68,7 +80,9 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
                   const reader: Reader = { caller, response, fiber }
                   readers.add(reader)
                   count(caller, 1)
-                  return ended ? Effect.interrupt : Effect.succeed(reader)
+                  // Its key may have been removed since the call began.
+                  const isOver = ended || !isCurrent(caller, keyring.callers())
+                  return isOver ? Effect.interrupt : Effect.succeed(reader)
                 }),
                 (reader) =>
                   Effect.sync(() => {
@@ -99,8 +113,9 @@ export const requireStream = (caller: string) =>
 export type Pull<E> = Effect.Effect<string | null, E>
 
 /** Answers with server-sent events, counted as an open stream. Ends the answer itself, at the end of the messages. */
-export const eventStream = <E extends { readonly message: string }>(caller: string, pull: Pull<E>) =>
+export const eventStream = <E extends { readonly message: string }>(pull: Pull<E>) =>
   Effect.gen(function* () {
+    const caller = yield* Caller
     const request = yield* HttpServerRequest.HttpServerRequest
     const { corsOrigins } = yield* OffloadConfig
     const headers = {

@@ -6,6 +6,7 @@
 import { HttpServerResponse } from "@effect/platform"
 import { Effect } from "effect"
 import { EventsHeaders } from "../Api.js"
+import { toIso } from "../Job/Plausible.js"
 import { type Event, isTerminal, type Job } from "../Job.js"
 import { Offload } from "../Offload.js"
 import { ownJob } from "./Caller.js"
@@ -38,7 +39,7 @@ export const jobEvents = Effect.gen(function* () {
       return page.events.map(encode).join("") + (ended ? done(page.job) : "")
     })
   })
-  return yield* eventStream(job.caller, pull)
+  return yield* eventStream(pull)
 })
 
 const encode = (event: Event): string => {
@@ -47,7 +48,7 @@ const encode = (event: Event): string => {
       return message(event.event, "status", {
         status: event.status,
         attempt: event.attempt,
-        at: new Date(event.at).toISOString(),
+        at: toIso(event.at),
         error: event.error,
       })
     case "output":

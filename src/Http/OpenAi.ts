@@ -123,7 +123,7 @@ const stream = ({ input, job }: Snapshot, after: number) =>
         Stream.map(Events.encode),
       ),
     )
-    return yield* eventStream(job.caller, pull)
+    return yield* eventStream(pull)
   }).pipe(Effect.scoped)
 
 /** Methods and paths of these calls. */

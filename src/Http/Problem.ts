@@ -9,6 +9,7 @@ import type {
   JobNotTerminal,
   QueueFull,
   StoreError,
+  SubmissionNotAllowed,
   UnknownResource,
   WebhookRefused,
   WebhooksNotConfigured,
@@ -49,6 +50,7 @@ export type ServiceError =
   | JobNotTerminal
   | QueueFull
   | StoreError
+  | SubmissionNotAllowed
   | UnknownResource
   | WebhookRefused
   | WebhooksNotConfigured
@@ -76,6 +78,12 @@ export const fromServiceError = (error: ServiceError): Problem => {
         slug: "store-unavailable",
         detail: "The store could not do this now; see the service's log.",
         headers: { "retry-after": "5" },
+      })
+    case "SubmissionNotAllowed":
+      return new Problem({
+        slug: "submission-not-allowed",
+        detail: error.message,
+        extensions: { errors: [{ pointer: `/${error.member}`, detail: `it may be ${error.allowed}` }] },
       })
     case "UnknownResource":
       return new Problem({ slug: "unknown-resource", detail: error.message, extensions: { known: error.known } })

@@ -1,5 +1,6 @@
 /** How jobs and resources are written as JSON: times as RFC 3339, durations in seconds. */
 import type { Job, JobSummary, Resource, Webhook } from "../Api.js"
+import { toIso as time } from "../Job/Plausible.js"
 import { isTerminal, type Job as StoredJob, type Webhook as StoredWebhook } from "../Job.js"
 import type { ResourceState, Snapshot } from "../Offload.js"
 
@@ -84,7 +85,5 @@ export const resource = (state: ResourceState): typeof Resource.Encoded => ({
   serviceSeconds: state.serviceMillis === null ? null : Math.round(state.serviceMillis) / 1000,
   heldUntil: timeOrNull(state.heldUntil),
 })
-
-const time = (millis: number): string => new Date(millis).toISOString()
 
 const timeOrNull = (millis: number | null): string | null => (millis === null ? null : time(millis))

@@ -64,15 +64,23 @@ const connections = (server: NodeServer): Connections["Type"] => ({
 /** The names under which a service on loopback is reached. Any other comes from a web page of somebody else. */
 const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]
 
-/** Every Host field of a request. Node hands on the first of them alone, and a proxy before it may read another. */
-export const hostsOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<string> => {
-  const hosts: Array<string> = []
+/**
+ * Every field of a request with this name, which is in small letters. Of `Host` and `Authorization` Node hands on the
+ * first alone, and a proxy before it may read another.
+ */
+const fieldsOf = ({ rawHeaders }: IncomingMessage, name: string): ReadonlyArray<string> => {
+  const values: Array<string> = []
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
-    const [name, value] = [rawHeaders[at], rawHeaders[at + 1]]
-    if (name?.length === 4 && name.toLowerCase() === "host" && value !== undefined) hosts.push(value)
+    const [field, value] = [rawHeaders[at], rawHeaders[at + 1]]
+    if (field?.length === name.length && field.toLowerCase() === name && value !== undefined) values.push(value)
   }
-  return hosts
+  return values
 }
+
+export const hostsOf = (request: IncomingMessage): ReadonlyArray<string> => fieldsOf(request, "host")
+
+/** Whether a request says twice who sends it, which RFC 9110 does not allow: one of the two would be ignored. */
+export const hasTwoKeys = (request: IncomingMessage): boolean => fieldsOf(request, "authorization").length > 1
 
 /** Whether there is one Host field, and it is one of the service's own names (protection against DNS rebinding). */
 export const isOwnHost = (

@@ -6,6 +6,7 @@
  * need its job any more, which may be removed while the receiver is away.
  */
 import { deliveries, type Failure, type Input, isTerminal, type Job } from "../Job.js"
+import { toIso } from "./Plausible.js"
 import { create } from "./Transition.js"
 
 /** A delivery that is about to be saved. */
@@ -66,4 +67,4 @@ const payload = (job: Job) => ({
 /** Without what the command wrote, where prompts and answers may be repeated. */
 const briefly = ({ cause: _cause, stderr: _stderr, ...failure }: Failure) => failure
 
-const timeOrNull = (millis: number | null): string | null => (millis === null ? null : new Date(millis).toISOString())
+const timeOrNull = (millis: number | null): string | null => (millis === null ? null : toIso(millis))

@@ -5,6 +5,7 @@
  */
 import { Schema } from "effect"
 import type { Failure } from "../Job.js"
+import { toIso } from "./Plausible.js"
 
 /** The command is not on PATH or may not be executed. */
 export class LlmNotFound extends Schema.TaggedError<LlmNotFound>()("LlmNotFound", {
@@ -32,17 +33,28 @@ export class LlmExit extends Schema.TaggedError<LlmExit>()("LlmExit", {
 /** The attempt ran longer than its timeout, or past the job's deadline. */
 export class LlmTimeout extends Schema.TaggedError<LlmTimeout>()("LlmTimeout", {
   millis: Schema.Number,
+  /** The end of what the command had written to its standard error by then. */
+  stderr: Schema.String,
 }) {
   override get message(): string {
     return `The attempt was stopped after ${this.millis / 1000} s, its limit.`
   }
 }
 
+/**
+ * What a complaint rests on: `structured` is a field of an event, such as an HTTP status or a rate-limit event, `text`
+ * are words, which prove less.
+ */
+export const Evidence = Schema.Literal("structured", "text")
+export type Evidence = typeof Evidence.Type
+
 /** The downstream refuses for now: too many requests at once, too fast, or a quota that is used up until a time. */
 export class LlmRateLimited extends Schema.TaggedError<LlmRateLimited>()("LlmRateLimited", {
   kind: Schema.Literal("concurrency", "rate", "quota"),
   /** Milliseconds after which the downstream may be asked again, where it said so. */
   retryAfterMillis: Schema.optional(Schema.Number),
+  /** What `kind` and `retryAfterMillis` rest on. */
+  evidence: Evidence,
   stderr: Schema.String,
 }) {
   override get message(): string {
@@ -56,6 +68,7 @@ export class LlmRateLimited extends Schema.TaggedError<LlmRateLimited>()("LlmRat
 export class LlmOverloaded extends Schema.TaggedError<LlmOverloaded>()("LlmOverloaded", {
   stderr: Schema.String,
   retryAfterMillis: Schema.optional(Schema.Number),
+  evidence: Evidence,
 }) {
   override get message(): string {
     return "The downstream said that it is overloaded or unavailable."
@@ -72,12 +85,17 @@ export class LlmAuth extends Schema.TaggedError<LlmAuth>()("LlmAuth", {
   }
 }
 
-/** The output passed its limit; the attempt was killed and what came before is kept. */
+/** The answer passed its limit, or what the command wrote beside it; the attempt was killed, what came before is kept. */
 export class LlmOutputTooLarge extends Schema.TaggedError<LlmOutputTooLarge>()("LlmOutputTooLarge", {
+  /** The limit of `what`. */
   limitBytes: Schema.Number,
+  /** `output`: all that the command writes to its standard output, tools and thoughts included. */
+  what: Schema.Literal("answer", "output"),
 }) {
   override get message(): string {
-    return `The output passed the limit of ${this.limitBytes} bytes; the first part is kept.`
+    return this.what === "answer"
+      ? `The answer passed the limit of ${this.limitBytes} bytes; the first part is kept.`
+      : `The command wrote more than ${this.limitBytes} bytes and did not end its answer; what it had answered is kept.`
   }
 }
 
@@ -162,7 +180,7 @@ export class Expired extends Schema.TaggedError<Expired>()("Expired", {
   deadlineAt: Schema.Number,
 }) {
   override get message(): string {
-    return `The deadline ${new Date(this.deadlineAt).toISOString()} passed while the job was queued.`
+    return `The deadline ${toIso(this.deadlineAt)} passed while the job was queued.`
   }
 }
 
@@ -233,14 +251,14 @@ export const dispositions = {
     title: "Attempt timed out",
     retryable: true,
     level: "Warning",
-    remedy: "Raise `timeoutSeconds` or `deadlineSeconds`, or ask for less.",
+    remedy: "Read `stderr` of the attempt; raise `timeoutSeconds` or `deadlineSeconds`, or ask for less.",
   },
   LlmRateLimited: {
     title: "Rate limited by the downstream",
     retryable: true,
     level: "Warning",
     remedy:
-      "Lower the permits of the resource, or wait: the next attempt follows by itself. A quota that is used up until a time holds the resource until then.",
+      "Lower the permits of the resource, or wait: the next attempt follows by itself. A quota that is used up until a time holds the resource until then, where a field of an event says so, or the words of two independent jobs; words of one job hold that job alone.",
   },
   LlmOverloaded: {
     title: "Downstream overloaded",
@@ -258,7 +276,7 @@ export const dispositions = {
     title: "Output too large",
     retryable: false,
     level: "Warning",
-    remedy: "Ask for less, or raise OFFLOAD_MAX_OUTPUT_BYTES.",
+    remedy: "Ask for less, or raise OFFLOAD_MAX_OUTPUT_BYTES; see in `detail` what was too large.",
   },
   LlmOutputTruncated: {
     title: "Output ended early",

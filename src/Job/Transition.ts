@@ -11,9 +11,10 @@
  * ```
  */
 import { Schema } from "effect"
-import type { Attempt, Input, Job, JobId, Metadata, Piece, Webhook } from "../Job.js"
-import { Ending, Failure, isTerminal, Output, Usage } from "../Job.js"
+import type { Attempt, Failure, Input, Job, JobId, Metadata, Piece, Usage, Webhook } from "../Job.js"
+import { Ending, isTerminal, Output, StoredFailure, StoredUsage } from "../Job.js"
 import { Expired, Orphaned, toFailure } from "./JobError.js"
+import * as Plausible from "./Plausible.js"
 
 /** What a submission says; the store adds `sequence`. Durations are milliseconds. */
 export interface NewJob {
@@ -33,16 +34,16 @@ export interface NewJob {
 
 /** What an attempt leaves behind, however it ended. */
 const traces = {
-  usage: Schema.optional(Usage),
+  usage: Schema.optional(StoredUsage),
   ending: Schema.optional(Ending),
 }
 
 /** How the work of an attempt ended. `retryAt`: when the next attempt may begin, if there is one. */
 export const Outcome = Schema.Union(
   Schema.TaggedStruct("Succeeded", { output: Output, ...traces }),
-  Schema.TaggedStruct("Failed", { failure: Failure, retryAt: Schema.Number, ...traces }),
+  Schema.TaggedStruct("Failed", { failure: StoredFailure, retryAt: Schema.Number, ...traces }),
   /** It could not begin, through no fault of the job. */
-  Schema.TaggedStruct("Refused", { failure: Failure, retryAt: Schema.Number, ...traces }),
+  Schema.TaggedStruct("Refused", { failure: StoredFailure, retryAt: Schema.Number, ...traces }),
   Schema.TaggedStruct("Interrupted", traces),
   Schema.TaggedStruct("Orphaned", { retryAt: Schema.Number }),
 )
@@ -109,6 +110,17 @@ export const claim = (job: Job, adapter: string, now: number, name: string | nul
 /** Ends the backoff of a queued job. `null`: it is not in backoff, or its backoff has time left. */
 export const ready = (job: Job, now: number): Job | null =>
   job.status === "queued" && job.retryAt !== null && job.retryAt <= now ? { ...job, retryAt: null } : null
+
+/**
+ * Ends the backoff of a queued job that waits because its downstream or the machine refused it, or told it to wait.
+ * `null`: it does not wait for that.
+ */
+export const release = (job: Job): Job | null =>
+  job.status === "queued" &&
+  job.retryAt !== null &&
+  (job.attempts.at(-1)?.outcome === "refused" || job.error?.retryAfterMillis !== undefined)
+    ? { ...job, retryAt: null }
+    : null
 
 /** Whether `attempt` is the one that may write to the job. */
 export const isLive = (job: Job, attempt: number): boolean => job.status === "running" && job.attempt === attempt
@@ -200,7 +212,8 @@ export const refusedAttempts = (job: Job): number => count(job, "refused")
 export const maxRefused = 100
 
 /** What the attempts so far have cost, in US dollars, as far as their command lines told. */
-export const spentUsd = (job: Job): number => job.attempts.reduce((sum, { usage }) => sum + (usage?.costUsd ?? 0), 0)
+export const spentUsd = (job: Job): number =>
+  job.attempts.reduce((sum, { usage }) => sum + (Plausible.amount(usage?.costUsd) ?? 0), 0)
 
 const count = (job: Job, which: Attempt["outcome"]): number =>
   job.attempts.filter(({ outcome }) => outcome === which).length

@@ -7,11 +7,13 @@ import type { Input, Usage } from "../Job.js"
 /** What the downstream complains of: its own words, and what else it tells. */
 export interface Complaint {
   readonly message: string
-  /** Where it says so beyond doubt; else it is read from the status and the message. */
+  /** As a field of an event or an exit code tells it; else it is read from the status and the message. */
   readonly kind?: ComplaintKind | undefined
-  /** The HTTP status that the downstream was answered. */
+  /** The HTTP status of the downstream's answer, as a field of an event tells it. */
   readonly status?: number | undefined
-  /** When it may be asked again: milliseconds since the epoch. */
+  /** How the message tells the HTTP status, as its first group: words, which prove less than `status`. */
+  readonly statusIn?: RegExp | undefined
+  /** When it may be asked again, as a field of an event tells it: milliseconds since the epoch. */
   readonly retryAt?: number | undefined
 }
 
@@ -23,9 +25,9 @@ export type Event =
   | { readonly _tag: "Text"; readonly text: string }
   /** What the attempt has used so far, all in all. */
   | { readonly _tag: "Usage"; readonly usage: Usage }
-  /** The answer is complete, or will never be. The last one counts. */
+  /** The answer is complete, or will never be. Whatever comes after it is not read. */
   | { readonly _tag: "Final"; readonly complaint: Complaint | null }
-  /** A line that is longer than the decoder was allowed to keep. */
+  /** A part of the answer, or its end, is in a line that is longer than the decoder was allowed to keep. */
   | { readonly _tag: "TooLong" }
 
 /** Turns standard output into events. Text may be cut anywhere: the events are the same. */
@@ -37,6 +39,8 @@ export interface Decoder {
 
 /** Everything that is known of a command that has exited. */
 export interface Exit {
+  /** What its job was given: words of it in a complaint prove nothing. */
+  readonly input: Input
   /** Its last `Final`. */
   readonly final: Complaint | null | undefined
   readonly usage: Usage | undefined

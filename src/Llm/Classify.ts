@@ -1,8 +1,10 @@
 /**
- * What the end of a command means: read from its final event first, then from its exit, then from its words.
+ * What the end of a command means: read from its final event first, then from its exit, then from its words. Never
+ * from its answer, and never from words that the job's own texts could have led to.
  */
 import {
   BudgetExceeded,
+  type Evidence,
   LlmAuth,
   type LlmError,
   LlmExit,
@@ -10,38 +12,12 @@ import {
   LlmOverloaded,
   LlmRateLimited,
 } from "../Job/JobError.js"
+import { waitUntil } from "../Job/Plausible.js"
+import type { Input } from "../Job.js"
 import type { Adapter, Complaint, ComplaintKind, Exit } from "./Adapter.js"
+import * as Echo from "./Echo.js"
+import * as Phrases from "./Phrases.js"
 import { retryAt } from "./RetryAt.js"
-
-/** A status in running text needs a word beside it: `429` alone may be a line number. */
-const status = (codes: string): string =>
-  `(?:http(?:/[\\d.]+)?|status(?:[ _]?code)?|code|error)["']?[\\s:=(]{0,3}(?:${codes})\\b`
-
-/** Earlier lines win: a used-up quota is mostly told as a rate limit too. */
-const words: ReadonlyArray<readonly [ComplaintKind, RegExp]> = [
-  [
-    "quota",
-    /(?<!check )quota|usage[ _]limit|(?:hour|daily|weekly|monthly|session)[ -]limit reached|limit reached ?(?:\||. ?resets)|hit your (?:\w+ )?limit|credit balance|out of credits?|billing|spend limit|upgrade to plus/i,
-  ],
-  ["concurrency", /concurren(?:t|cy)|too many (?:simultaneous|parallel)|simultaneous requests|parallel requests/i],
-  ["rate", new RegExp(`${status("429")}|rate[ _-]?limit|too many requests|resource[ _]exhausted|throttl`, "i")],
-  [
-    "auth",
-    new RegExp(
-      `${status("401")}|unauthori[sz]ed|unauthenticated|invalid (?:x-)?(?:api|access)[ -]?(?:key|token)|invalid_api_key|` +
-        "api key (?:not valid|not found|missing|required|expired)|no (?:api )?key (?:found|provided|set)|" +
-        "authentication[ _](?:error|failed|required)|not (?:logged|signed) in|(?:please|run|must|need to) .{0,20}log ?in\\b",
-      "i",
-    ),
-  ],
-  [
-    "overloaded",
-    new RegExp(
-      `${status("502|503|504|529")}|overloaded|service unavailable|temporarily unavailable|bad gateway|server busy|at capacity|(?:experiencing|due to) high demand`,
-      "i",
-    ),
-  ],
-]
 
 const kindOfStatus = (code: number | undefined): ComplaintKind | undefined => {
   if (code === 401 || code === 403) return "auth"
@@ -50,45 +26,58 @@ const kindOfStatus = (code: number | undefined): ComplaintKind | undefined => {
   return code !== undefined && code >= 500 && code <= 599 ? "overloaded" : undefined
 }
 
-const kindOfWords = (text: string): ComplaintKind | undefined => words.find(([, pattern]) => pattern.test(text))?.[0]
+/** The longest complaint that is read, and kept. */
+const maxMessage = 4096
 
-const kindOf = ({ kind, message, status }: Complaint): ComplaintKind | undefined => {
-  if (kind !== undefined) return kind
-  const byStatus = kindOfStatus(status)
-  if (byStatus !== undefined && byStatus !== "rate") return byStatus
-  const byWords = kindOfWords(message)
-  // The status 429 is all of the three limits; which one it is, only the words tell.
-  return byStatus === "rate" && byWords !== "quota" && byWords !== "concurrency" ? "rate" : byWords
+/** Which complaint it is, when the downstream may be asked again, and what both rest on. */
+interface Verdict {
+  readonly kind: ComplaintKind | undefined
+  readonly retryAfterMillis: number | undefined
+  readonly evidence: Evidence
+}
+
+/** The status 429 is all of the three limits; which one it is, only the words tell. */
+const refined = (byStatus: ComplaintKind | undefined, byWords: ComplaintKind | undefined): ComplaintKind | undefined =>
+  byStatus === "rate" && (byWords === "quota" || byWords === "concurrency") ? byWords : (byStatus ?? byWords)
+
+const judge = ({ kind, message, retryAt: at, status, statusIn }: Complaint, input: Input, now: number): Verdict => {
+  const own = Echo.own(input)
+  const words = own.strip(message)
+  const told = kind ?? kindOfStatus(status)
+  const byWords = Phrases.kindOf(words, own)
+  const found =
+    kind ??
+    refined(told ?? kindOfStatus(statusIn === undefined ? undefined : Phrases.statusIn(words, statusIn, own)), byWords)
+  const structured = waitUntil(at, now)
+  const inWords = own.some((text) => retryAt(text, now) !== undefined) ? undefined : waitUntil(retryAt(words, now), now)
+  const retryAfterMillis = structured ?? inWords
+  const isStructured = told !== undefined && told === found && structured === retryAfterMillis
+  return { kind: found, retryAfterMillis, evidence: isStructured ? "structured" : "text" }
 }
 
 const joined = (...parts: ReadonlyArray<string>): string => parts.filter((part) => part !== "").join("\n")
 
-/** The longest complaint that is read, and kept. */
-const maxMessage = 4096
-
 /** The error behind a complaint. */
 const toError = (
   { message: words, ...rest }: Complaint,
-  { exitCode, maxCostUsd, signal, stderr, usage }: Exit,
+  { exitCode, input, maxCostUsd, signal, stderr, usage }: Exit,
   command: string,
   now: number,
 ): LlmError => {
   const complaint = { ...rest, message: words.slice(0, maxMessage) }
-  const at = complaint.retryAt ?? retryAt(complaint.message, now)
-  const retryAfterMillis = at === undefined || at <= now ? undefined : at - now
+  const { evidence, kind, retryAfterMillis } = judge(complaint, input, now)
   const told = joined(complaint.message, stderr === complaint.message ? "" : stderr)
-  const kind = kindOf(complaint)
   switch (kind) {
     case "budget":
       return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
     case "auth":
       return new LlmAuth({ command, stderr: told })
     case "overloaded":
-      return new LlmOverloaded({ stderr: told, retryAfterMillis })
+      return new LlmOverloaded({ stderr: told, retryAfterMillis, evidence })
     case "quota":
     case "concurrency":
     case "rate":
-      return new LlmRateLimited({ kind, stderr: told, retryAfterMillis })
+      return new LlmRateLimited({ kind, stderr: told, retryAfterMillis, evidence })
     case undefined:
       return new LlmExit({ command, exitCode, signal, stderr: told })
   }

@@ -4,11 +4,12 @@
  * Every line of `--output-format stream-json` is an event. With `--include-partial-messages` the text comes in deltas
  * first, and once more in whole `assistant` messages, which count only where there were no deltas.
  */
+import { momentOf } from "../Job/Plausible.js"
 import type { Usage } from "../Job.js"
 import { type Adapter, type Complaint, type ComplaintKind, type Event, option, promptOnly } from "./Adapter.js"
 import { byFinalEvent } from "./Classify.js"
 import { network } from "./Environment.js"
-import { array, at, decoder, number, parse, string, sum } from "./JsonLines.js"
+import { array, at, cost, decoder, number, parse, string, sum, tokens } from "./JsonLines.js"
 
 /** The `error` of a message that Claude Code wrote itself, in place of an answer. */
 const kinds: ReadonlyMap<string, ComplaintKind> = new Map([
@@ -19,7 +20,10 @@ const kinds: ReadonlyMap<string, ComplaintKind> = new Map([
   ["server_error", "overloaded"],
 ])
 
-/** What stands in place of an answer when a subscription is used up, even with `is_error: false`. */
+/**
+ * What stands in place of an answer when a subscription is used up, even with `is_error: false`. An answer may say the
+ * same, so that it counts only beside an event that says that the request was rejected.
+ */
 const usedUp =
   /^[^\n]{0,80}(?:usage limit reached|hit your (?:\w+ )?limit|limit reached ?(?:\||. ?resets))[^\n]{0,120}$/i
 
@@ -28,12 +32,12 @@ const intruder = '{"type":"rate_limit_event"'
 
 const usageOf = (result: unknown): Usage => ({
   inputTokens: sum(
-    number(result, "usage", "input_tokens"),
-    number(result, "usage", "cache_creation_input_tokens"),
-    number(result, "usage", "cache_read_input_tokens"),
+    tokens(result, "usage", "input_tokens"),
+    tokens(result, "usage", "cache_creation_input_tokens"),
+    tokens(result, "usage", "cache_read_input_tokens"),
   ),
-  outputTokens: number(result, "usage", "output_tokens"),
-  costUsd: number(result, "total_cost_usd"),
+  outputTokens: tokens(result, "usage", "output_tokens"),
+  costUsd: cost(result, "total_cost_usd"),
 })
 
 const makeDecoder = (maxLine: number) => {
@@ -44,7 +48,8 @@ const makeDecoder = (maxLine: number) => {
   let blockEnded = false
   /** Of a message that stands in place of an answer. */
   let kind: ComplaintKind | undefined
-  /** Of a limit that is passed: when it ends. */
+  /** A limit is passed; when it ends. */
+  let rejected = false
   let retryAt: number | undefined
   let broken: string | undefined
 
@@ -77,7 +82,7 @@ const makeDecoder = (maxLine: number) => {
   const complaintOf = (result: unknown): Complaint | null => {
     const text = string(result, "result") ?? ""
     const subtype = string(result, "subtype") ?? "success"
-    const exhausted = usedUp.test(text)
+    const exhausted = rejected && usedUp.test(text)
     const failed = at(result, "is_error") === true || subtype !== "success" || (kind !== undefined && !said)
     if (!failed && !exhausted) return null
     const errors = array(result, "errors").filter((error) => typeof error === "string")
@@ -106,8 +111,8 @@ const makeDecoder = (maxLine: number) => {
     const type = string(line, "type")
     if (type === "result") return onResult(line)
     if (type === "rate_limit_event" && string(line, "rate_limit_info", "status") === "rejected") {
-      const resetsAt = number(line, "rate_limit_info", "resetsAt")
-      retryAt = resetsAt === undefined ? undefined : resetsAt * 1000
+      rejected = true
+      retryAt = momentOf(number(line, "rate_limit_info", "resetsAt"))
     }
     // What a subagent says is said to its agent.
     if (string(line, "parent_tool_use_id") !== undefined) return []
@@ -132,7 +137,21 @@ const makeDecoder = (maxLine: number) => {
     return value(event)
   }
 
-  return decoder({ value, other }, maxLine)
+  /** What tools are given and give, thoughts, and messages whose text came in deltas are no part of the answer. */
+  const isAnswer = (line: unknown): boolean => {
+    switch (string(line, "type") ?? "result") {
+      case "result":
+        return true
+      case "assistant":
+        return !streamed.has(string(line, "message", "id") ?? "")
+      case "stream_event":
+        return (string(line, "event", "delta", "type") ?? "text_delta") === "text_delta"
+      default:
+        return false
+    }
+  }
+
+  return decoder({ value, other, isAnswer }, maxLine)
 }
 
 export const claude: Adapter = {

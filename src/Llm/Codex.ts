@@ -6,18 +6,22 @@
 import { type Adapter, type Complaint, type Event, option, systemFirst } from "./Adapter.js"
 import { byFinalEvent } from "./Classify.js"
 import { network } from "./Environment.js"
-import { decoder, number, string } from "./JsonLines.js"
+import { decoder, string, tokens } from "./JsonLines.js"
 
 /** `unexpected status 403 Forbidden: …` and `last status: 429 Too Many Requests`: before the provider's own words. */
 const statusIn = /\bstatus:? (\d{3})\b/
 
-const complaint = (message: string): Complaint => {
-  const [, status] = statusIn.exec(message) ?? []
-  return {
-    message,
-    kind: message.startsWith("Missing environment variable") ? "auth" : undefined,
-    status: status === undefined ? undefined : Number(status),
-  }
+const complaint = (message: string): Complaint => ({
+  message,
+  kind: message.startsWith("Missing environment variable") ? "auth" : undefined,
+  statusIn,
+})
+
+/** Commands, their output and thoughts are no part of the answer. */
+const isAnswer = (line: unknown): boolean => {
+  const type = string(line, "type") ?? ""
+  if (type === "item.started" || type === "item.updated") return false
+  return type !== "item.completed" || (string(line, "item", "type") ?? "agent_message") === "agent_message"
 }
 
 const makeDecoder = (maxLine: number) => {
@@ -45,8 +49,8 @@ const makeDecoder = (maxLine: number) => {
           {
             _tag: "Usage",
             usage: {
-              inputTokens: number(line, "usage", "input_tokens"),
-              outputTokens: number(line, "usage", "output_tokens"),
+              inputTokens: tokens(line, "usage", "input_tokens"),
+              outputTokens: tokens(line, "usage", "output_tokens"),
             },
           },
           end(null),
@@ -61,7 +65,7 @@ const makeDecoder = (maxLine: number) => {
     }
   }
 
-  return decoder({ value, end: () => (over || last === undefined ? [] : [end(last)]) }, maxLine)
+  return decoder({ value, isAnswer, end: () => (over || last === undefined ? [] : [end(last)]) }, maxLine)
 }
 
 export const codex: Adapter = {

@@ -3,7 +3,7 @@
  */
 import { type Adapter, systemFirst } from "./Adapter.js"
 import { byFinalEvent } from "./Classify.js"
-import { at, decoder, number, string } from "./JsonLines.js"
+import { at, decoder, string, tokens } from "./JsonLines.js"
 import { program } from "./Program.js"
 
 export const demo: Adapter = {
@@ -23,7 +23,7 @@ export const demo: Adapter = {
           return [
             {
               _tag: "Usage",
-              usage: { inputTokens: number(usage, "inputWords"), outputTokens: number(usage, "outputWords") },
+              usage: { inputTokens: tokens(usage, "inputWords"), outputTokens: tokens(usage, "outputWords") },
             },
             { _tag: "Final", complaint: null },
           ]

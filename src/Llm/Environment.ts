@@ -21,6 +21,10 @@ export const network: ReadonlyArray<string> = [
   "NODE_EXTRA_CA_CERTS",
 ]
 
+/** Whether every command may see a variable. */
+export const isCommon = (name: string): boolean =>
+  names.includes(name) || prefixes.some((prefix) => name.startsWith(prefix))
+
 /** The part of `environment` that a command may see, given the further names that are allowed. */
 export const allow = (
   environment: Readonly<Record<string, string | undefined>>,
@@ -28,9 +32,7 @@ export const allow = (
 ): Record<string, string> =>
   Object.fromEntries(
     Object.keys(environment)
-      .filter(
-        (name) => names.includes(name) || further.includes(name) || prefixes.some((prefix) => name.startsWith(prefix)),
-      )
+      .filter((name) => isCommon(name) || further.includes(name))
       // The process's own environment copies each value that is read.
       .flatMap((name) => {
         const value = environment[name]

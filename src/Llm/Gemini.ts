@@ -6,9 +6,15 @@
 import { type Adapter, type Event, option, systemFirst } from "./Adapter.js"
 import { byFinalEvent, type ExitCodes } from "./Classify.js"
 import { network } from "./Environment.js"
-import { at, decoder, number, string } from "./JsonLines.js"
+import { at, decoder, string, tokens } from "./JsonLines.js"
 
 const codes: ExitCodes = { 41: { kind: "auth" } }
+
+/** Tools, what they give, and the prompt, which is repeated, are no part of the answer. */
+const isAnswer = (line: unknown): boolean => {
+  const type = string(line, "type") ?? "message"
+  return type === "result" || (type === "message" && (string(line, "role") ?? "assistant") === "assistant")
+}
 
 const makeDecoder = (maxLine: number) => {
   let said = false
@@ -38,8 +44,8 @@ const makeDecoder = (maxLine: number) => {
           {
             _tag: "Usage",
             usage: {
-              inputTokens: number(line, "stats", "input_tokens"),
-              outputTokens: number(line, "stats", "output_tokens"),
+              inputTokens: tokens(line, "stats", "input_tokens"),
+              outputTokens: tokens(line, "stats", "output_tokens"),
             },
           },
           { _tag: "Final", complaint: failed ? { message: complaintOf(at(line, "error")) } : null },
@@ -53,7 +59,7 @@ const makeDecoder = (maxLine: number) => {
   const complaintOf = (error: unknown): string =>
     [string(error, "type"), string(error, "message") ?? last].filter((part) => part !== undefined).join(": ")
 
-  return decoder({ value }, maxLine)
+  return decoder({ value, isAnswer }, maxLine)
 }
 
 export const gemini: Adapter = {

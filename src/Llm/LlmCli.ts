@@ -1,13 +1,14 @@
 /**
  * `llm`: the command line of https://llm.datasette.io. Its usage stands on standard error.
  */
+import { count } from "../Job/Plausible.js"
 import { type Adapter, option, plainText, promptOnly } from "./Adapter.js"
 import { byExitCode } from "./Classify.js"
 
 const used = /Token usage:\s*([\d,]+) input(?:,\s*([\d,]+) output)?/i
 
-const count = (text: string | undefined): number | undefined =>
-  text === undefined ? undefined : Number(text.replaceAll(",", ""))
+const tokens = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : count(Number(text.replaceAll(",", "")))
 
 export const llm: Adapter = {
   name: "llm",
@@ -24,7 +25,7 @@ export const llm: Adapter = {
   decoder: plainText,
   usageIn: (stderr) => {
     const [told, input, output] = used.exec(stderr) ?? []
-    return told === undefined ? undefined : { inputTokens: count(input), outputTokens: count(output) }
+    return told === undefined ? undefined : { inputTokens: tokens(input), outputTokens: tokens(output) }
   },
   classify: byExitCode("llm"),
 }

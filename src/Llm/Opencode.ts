@@ -7,7 +7,7 @@ import type { Usage } from "../Job.js"
 import { type Adapter, type Complaint, type Event, option, systemFirst } from "./Adapter.js"
 import { byFinalEvent } from "./Classify.js"
 import { network } from "./Environment.js"
-import { at, decoder, number, string, sum } from "./JsonLines.js"
+import { at, cost, decoder, number, string, sum, tokens } from "./JsonLines.js"
 
 /** A step that ends for one of these reasons is followed by another. */
 const goesOn: ReadonlySet<string> = new Set(["tool-calls", "tool_use"])
@@ -23,9 +23,15 @@ const complaintOf = (error: unknown): Complaint => {
   }
 }
 
+/** Tools, what they give, and thoughts are no part of the answer. */
+const isAnswer = (line: unknown): boolean => ["text", "step_finish", "error"].includes(string(line, "type") ?? "text")
+
 const makeDecoder = (maxLine: number) => {
   let said = false
   let usage: Usage = {}
+  /** OpenCode may go on after an error: it counts only where no step ends well after it. */
+  let last: Complaint | undefined
+  let over = false
 
   const value = (line: unknown): ReadonlyArray<Event> => {
     switch (string(line, "type")) {
@@ -41,24 +47,29 @@ const makeDecoder = (maxLine: number) => {
         usage = {
           inputTokens: sum(
             usage.inputTokens,
-            number(part, "tokens", "input"),
-            number(part, "tokens", "cache", "read"),
-            number(part, "tokens", "cache", "write"),
+            tokens(part, "tokens", "input"),
+            tokens(part, "tokens", "cache", "read"),
+            tokens(part, "tokens", "cache", "write"),
           ),
-          outputTokens: sum(usage.outputTokens, number(part, "tokens", "output"), number(part, "tokens", "reasoning")),
-          costUsd: sum(usage.costUsd, number(part, "cost")),
+          outputTokens: sum(usage.outputTokens, tokens(part, "tokens", "output"), tokens(part, "tokens", "reasoning")),
+          costUsd: sum(usage.costUsd, cost(part, "cost")),
         }
         const counted: Event = { _tag: "Usage", usage }
-        return goesOn.has(string(part, "reason") ?? "") ? [counted] : [counted, { _tag: "Final", complaint: null }]
+        if (goesOn.has(string(part, "reason") ?? "")) return [counted]
+        over = true
+        return [counted, { _tag: "Final", complaint: null }]
       }
       case "error":
-        return [{ _tag: "Final", complaint: complaintOf(at(line, "error")) }]
+        last = complaintOf(at(line, "error"))
+        return []
       default:
         return []
     }
   }
 
-  return decoder({ value }, maxLine)
+  const end = (): ReadonlyArray<Event> => (over || last === undefined ? [] : [{ _tag: "Final", complaint: last }])
+
+  return decoder({ value, isAnswer, end }, maxLine)
 }
 
 export const opencode: Adapter = {

@@ -17,7 +17,8 @@ my $prctl = shift;
 syscall($prctl, 36, 1, 0, 0, 0) == 0 or die "no subreaper: $!\\n";
 my $killing = 0;
 $SIG{TERM} = sub {};
-$SIG{USR1} = sub { $killing = 1 };
+# waitpid goes on after a signal, so that it is the handler that gives it something to return for.
+$SIG{USR1} = sub { $killing = 1; kill "KILL", children() };
 my $main = fork;
 defined $main or die "cannot fork: $!\\n";
 if (!$main) { $SIG{TERM} = $SIG{USR1} = "DEFAULT"; exec @ARGV or die "$ARGV[0]: $!\\n" }

@@ -2,6 +2,7 @@
  * When a downstream may be asked again, as it tells in words. The words come from outside: no pattern here may go back
  * over what it has read more than a few characters.
  */
+import { moment, momentOf } from "../Job/Plausible.js"
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
@@ -50,12 +51,21 @@ const timeOfDay = (text: string, now: number): number | undefined => {
   return nextTime((Number(hour) % 12) + (half.toLowerCase() === "p" ? 12 : 0), Number(minute), now)
 }
 
-/** Milliseconds since the epoch; `undefined` where the text does not tell. */
-export const retryAt = (text: string, now: number): number | undefined => {
-  const [, moment] = epoch.exec(text) ?? []
-  if (moment !== undefined) return moment.length === 10 ? Number(moment) * 1000 : Number(moment)
+/** Of a date that the calendar has: that of the 30th of February is another day's. */
+const dateTime = (text: string): number | undefined => {
+  const day = text.slice(0, 10)
+  const midnight = new Date(`${day}T00:00:00Z`)
+  return !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day) ? Date.parse(text) : undefined
+}
+
+/** Milliseconds since the epoch; `undefined` where the text does not tell, or tells a time that there is not. */
+export const retryAt = (text: string, now: number): number | undefined => moment(found(text, now))
+
+const found = (text: string, now: number): number | undefined => {
+  const [, sinceEpoch] = epoch.exec(text) ?? []
+  if (sinceEpoch !== undefined) return momentOf(Number(sinceEpoch))
   const [, date] = iso.exec(text) ?? []
-  if (date !== undefined && !Number.isNaN(Date.parse(date))) return Date.parse(date)
+  if (date !== undefined) return dateTime(date)
   const start = after.exec(text)
   const millis = start === null ? undefined : duration(text.slice(start.index + start[0].length))
   return millis === undefined ? timeOfDay(text, now) : now + millis

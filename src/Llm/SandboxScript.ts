@@ -29,7 +29,7 @@ export closed=yes
 exec /bin/sh -c "$@"`
 
 /** Arguments: this text, the file of the command, then a file of mounts, of a cgroup and a mark, each may be empty. */
-const prologue = (isFirst: string, isReadOnly: ReadonlyArray<string>): string => `${isFirst}
+const prologue = (isFirst: string, readOnlyLines: ReadonlyArray<string>): string => `${isFirst}
 for f in /proc/self/fd/*; do
   case \${f##*/} in
     [0-4]|'*') ;;
@@ -43,7 +43,7 @@ trap : TERM
 exec 5>&2 2>&3
 [ -z "$4" ] || echo 0 >"$4" || exit
 [ -z "$3" ] || mount -n -a -T "$3" || exit
-${isReadOnly.map((line) => `${line}\n`).join("")}[ -z "$5" ] || prlimit --pid $$ --rttime="$5" 2>/dev/null
+${readOnlyLines.map((line) => `${line}\n`).join("")}[ -z "$5" ] || prlimit --pid $$ --rttime="$5" 2>/dev/null
 echo ${ready} >&3
 read -r _ <&3 || exit
 . "$2"`

@@ -162,31 +162,37 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
       // What the system refuses is a value of `ended`; only a bug of `onText` can be thrown.
       Effect.catchTag("UnknownException", ({ error }) => Effect.die(error)),
     )
-    if (ended === null) return yield* new LlmTimeout({ millis: request.timeoutMillis })
+    // An answer that is complete has been paid for, whether or not its command had the time to exit.
+    if (ended === null && transcript.found().final === undefined) {
+      return yield* new LlmTimeout({ millis: request.timeoutMillis, stderr: stderr.text() })
+    }
     transcript.end()
     const told = adapter.usageIn?.(stderr.text())
     if (told !== undefined) request.onUsage(told)
-    yield* conclude(setup, request, ended, transcript, stderr.text())
+    yield* conclude(setup, request, ended ?? stopped, transcript, stderr.text())
   })
 
+/** A command that was not waited for any longer. */
+const stopped: Ended = { _tag: "Stopped" }
+
 const conclude = (
-  { adapter, refusal, resource }: Setup,
-  { maxCostUsd }: LlmRequest,
+  { adapter, refusal }: Setup,
+  { input, maxCostUsd }: LlmRequest,
   ended: Ended,
   transcript: Transcript,
   stderr: string,
 ): Effect.Effect<void, LlmError> => {
   const { final, overBudget, tooLarge, usage } = transcript.found()
   if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
-  if (tooLarge || ended._tag === "Stopped") return new LlmOutputTooLarge({ limitBytes: resource.maxOutputBytes })
+  if (tooLarge !== null) return new LlmOutputTooLarge(tooLarge)
   if (ended._tag === "Refused") {
     refusal.reason = ended.refusal.detail
     return new LlmSpawn({ command: adapter.command, code: ended.refusal.code, reason: ended.refusal.detail })
   }
   refusal.reason = null
-  const { exitCode, signal } = ended
+  const { exitCode, signal } = ended._tag === "Stopped" ? { exitCode: null, signal: null } : ended
   return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const error = adapter.classify({ final, usage, maxCostUsd, exitCode, signal, stderr }, now)
+    const error = adapter.classify({ input, final, usage, maxCostUsd, exitCode, signal, stderr }, now)
     return error === null ? Effect.void : Effect.fail(error)
   })
 }
@@ -281,11 +287,20 @@ const announce = (service: Service, why: string | null, setups: ReadonlyArray<Se
 export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
   Llm,
   Effect.gen(function* () {
-    const { containment: demanded, data, killGrace, lease, redisUrl, resources, role } = yield* OffloadConfig
+    const {
+      containment: demanded,
+      data,
+      killGrace,
+      lease,
+      redisUrl,
+      resources,
+      role,
+      secretFiles,
+    } = yield* OffloadConfig
     const identity = identify(data)
     const hasUsers = resources.some(({ user }) => user !== null)
     const scratch = makeScratch(identity, resolve(data), hasUsers)
-    const hidden = { folders: [resolve(data)], files: [] }
+    const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
       return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.message}; see TMPDIR.` })

@@ -1,6 +1,7 @@
 /**
  * From the bytes of standard output to the pieces of the answer: decoded, limited, and never cut inside a character.
  */
+import * as Plausible from "../Job/Plausible.js"
 import type { Usage } from "../Job.js"
 import type { Complaint, Decoder, Event } from "./Adapter.js"
 
@@ -13,25 +14,31 @@ export interface Transcript {
   readonly found: () => {
     readonly final: Complaint | null | undefined
     readonly usage: Usage | undefined
-    /** Whether text was left out: the limit was passed. */
-    readonly tooLarge: boolean
+    /** Which limit was passed before the answer was complete: text was left out then. `null`: none. */
+    readonly tooLarge: TooLarge | null
     /** Whether the limit of the cost was passed before the answer was complete. */
     readonly overBudget: boolean
   }
+}
+
+/** A limit that was passed: of the answer, or of all standard output. */
+export interface TooLarge {
+  readonly what: "answer" | "output"
+  readonly limitBytes: number
 }
 
 export interface Options {
   readonly decoder: Decoder
   /** The longest answer, in UTF-8. */
   readonly maxBytes: number
-  /** The longest standard output, where it holds more than the answer. */
+  /** The longest standard output up to the final event, where it holds more than the answer. */
   readonly maxRawBytes: number
   /** In US dollars; `null`: no limit. */
   readonly maxCostUsd: number | null
   readonly onText: (text: string) => void
   readonly onUsage: (usage: Usage) => void
-  /** Called once, when the final event has come. */
-  readonly onFinal: () => void
+  /** Called once, when the final event was decoded and what came before it was given. Default: does nothing. */
+  readonly onFinal?: () => void
 }
 
 const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff
@@ -43,7 +50,22 @@ const fitting = (text: string, bytes: number): string =>
     ? text
     : text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(Math.min(bytes, text.length * 3))).read)
 
-export const make = ({ decoder, maxBytes, maxCostUsd, maxRawBytes, onFinal, onText, onUsage }: Options): Transcript => {
+/** What is known of the use by now. It never gets less, and what cannot be true is not taken. */
+const gathered = (before: Usage | undefined, told: Usage): Usage => {
+  const usage = { ...before, ...Plausible.usage(told) }
+  const costs = [before?.costUsd, usage.costUsd].filter((cost) => cost !== undefined)
+  return costs.length === 0 ? usage : { ...usage, costUsd: Math.max(...costs) }
+}
+
+export const make = ({
+  decoder,
+  maxBytes,
+  maxCostUsd,
+  maxRawBytes,
+  onFinal = () => {},
+  onText,
+  onUsage,
+}: Options): Transcript => {
   const utf8 = new TextDecoder("utf-8")
   let bytes = 0
   let rawBytes = 0
@@ -51,50 +73,58 @@ export const make = ({ decoder, maxBytes, maxCostUsd, maxRawBytes, onFinal, onTe
   let half = ""
   let usage: Usage | undefined
   let final: Complaint | null | undefined
-  let tooLarge = false
+  let tooLarge: TooLarge | null = null
   let over = false
 
   // An answer that is complete has been paid for, whatever it cost.
   const overBudget = (): boolean => maxCostUsd !== null && (usage?.costUsd ?? 0) > maxCostUsd && final === undefined
 
-  const take = (events: ReadonlyArray<Event>): void => {
-    let text = half
+  const isFull = (): boolean => tooLarge !== null || overBudget()
+
+  const give = (text: string, isLast: boolean): void => {
+    let whole = half + text
     half = ""
-    for (const event of events) {
-      if (event._tag === "Text") text += event.text
-      else if (event._tag === "Usage") {
-        usage = event.usage
-        onUsage(usage)
-      } else if (event._tag === "Final") {
-        if (final === undefined) onFinal()
-        final = event.complaint
-      } else tooLarge = true
-    }
-    if (!over && isHighSurrogate(text.charCodeAt(text.length - 1))) {
-      half = text.slice(-1)
-      text = text.slice(0, -1)
+    if (!isLast && isHighSurrogate(whole.charCodeAt(whole.length - 1))) {
+      half = whole.slice(-1)
+      whole = whole.slice(0, -1)
     }
     // JSON can spell half a character, UTF-8 cannot.
-    text = text.replace(/\p{Surrogate}/gu, "\ufffd")
-    const kept = fitting(text, maxBytes - bytes)
-    if (kept.length < text.length) tooLarge = true
+    whole = whole.replace(/\p{Surrogate}/gu, "\ufffd")
+    const kept = fitting(whole, maxBytes - bytes)
+    if (kept.length < whole.length) tooLarge = { what: "answer", limitBytes: maxBytes }
     bytes += Buffer.byteLength(kept)
     if (kept !== "") onText(kept)
   }
 
+  const take = (events: ReadonlyArray<Event>): void => {
+    let text = ""
+    for (const event of events) {
+      if (final !== undefined) break
+      if (event._tag === "Text") text += event.text
+      else if (event._tag === "Usage") {
+        usage = gathered(usage, event.usage)
+        onUsage(usage)
+      } else if (event._tag === "Final") final = event.complaint
+      else tooLarge = { what: "answer", limitBytes: maxBytes }
+    }
+    give(text, over || final !== undefined)
+    if (final !== undefined) onFinal()
+  }
+
   return {
     push: (chunk) => {
-      if (over || tooLarge || overBudget()) return false
+      if (over || isFull()) return false
+      // The answer has ended: what comes now is neither decoded nor counted.
+      if (final !== undefined) return true
       rawBytes += chunk.byteLength
-      if (rawBytes > maxRawBytes) tooLarge = true
+      if (rawBytes > maxRawBytes) tooLarge = { what: "output", limitBytes: maxRawBytes }
       else take(decoder.push(utf8.decode(chunk, { stream: true })))
-      return !tooLarge && !overBudget()
+      return !isFull()
     },
     end: () => {
       if (over) return
       over = true
-      if (tooLarge) return
-      take([...decoder.push(utf8.decode()), ...decoder.end()])
+      if (tooLarge === null && final === undefined) take([...decoder.push(utf8.decode()), ...decoder.end()])
     },
     found: () => ({ final, usage, tooLarge, overBudget: overBudget() }),
   }

@@ -11,7 +11,9 @@ import { type JobNotFound, Store, StoreError } from "../Store.js"
 import * as Engine from "./BullMq/Engine.js"
 import * as Guard from "./BullMq/Guard.js"
 import * as Shared from "./BullMq/Shared.js"
-import { Dispatcher, type Needs } from "./Dispatcher.js"
+import { choose } from "./Choose.js"
+import { hostOfDelivery } from "./Delivery.js"
+import { Dispatcher, type Needs, releaseAll } from "./Dispatcher.js"
 import { type Lane, Lanes } from "./Lanes.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -70,8 +72,11 @@ const make = Effect.gen(function* () {
     onError: (error) => told.unsafeOffer(error),
   }
 
-  /** How many places a caller has among the ids that BullMQ has. */
-  const callersOf = (ids: ReadonlyArray<JobId>) => Effect.forEach(ids, lanes.callerOf, { concurrency: "unbounded" })
+  /** Who has a place among the ids that BullMQ has, where places are counted. */
+  const ownersOf = ({ limits }: Lane, ids: ReadonlyArray<JobId>) =>
+    Math.min(limits.perCaller, limits.perHost) === Number.POSITIVE_INFINITY
+      ? Effect.succeed([])
+      : Effect.forEach(ids, lanes.ownerOf, { concurrency: "unbounded" })
 
   const isHeld = (lane: Lane) =>
     Effect.map(Clock.currentTimeMillis, (now) => (permits.usage(lane.name)?.heldUntil ?? 0) > now)
@@ -84,32 +89,23 @@ const make = Effect.gen(function* () {
       const { ceiling, ids: present } = yield* engine.look
       // Before anything is brought that could pass it.
       if (ceiling !== busy.known.permits) yield* engine.setCeiling(busy.known.permits)
-      let room = windows * busy.known.permits - present.length
+      const room = windows * busy.known.permits - present.length
       busy.full = room <= 0
       if (busy.full) return
       busy.turns = yield* shared.turns(lane.name)
-      const max = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
-      const callers = max === Number.POSITIVE_INFINITY ? [] : [...(yield* callersOf(present))]
-      const has = (caller: string) => callers.filter((each) => each === caller).length
-      const ids = yield* store.queued(lane.name, room + present.length + outcomes.unreadable.size, {
-        last: busy.turns,
-        skip: new Set(callers.filter((caller) => has(caller) >= max)),
+      const next = yield* choose({
+        room,
+        limits: lane.limits,
+        running: yield* ownersOf(lane, present),
+        isTaken: (id) => present.includes(id) || outcomes.unreadable.has(id),
+        taken: present.length + outcomes.unreadable.size,
+        queued: (limit, skip) => store.queued(lane.name, limit, { last: busy.turns, skip }),
+        ownerOf: lanes.ownerOf,
       })
       const now = yield* Clock.currentTimeMillis
-      const next: Array<JobId> = []
-      const took = new Map<string, number>()
-      for (const id of ids) {
-        if (room === 0) break
-        if (present.includes(id) || outcomes.unreadable.has(id)) continue
-        const caller = yield* lanes.callerOf(id)
-        if (has(caller) >= max) continue
-        callers.push(caller)
-        // Two turns of one moment are in the order in which they were given.
-        took.set(caller, now + next.length / 1000)
-        next.push(id)
-        room--
-      }
-      yield* engine.add(next)
+      // Two turns of one moment are in the order in which they were given.
+      const took = new Map([...next.values()].map(({ caller }, at) => [caller, now + at / 1000]))
+      yield* engine.add([...next.keys()])
       yield* shared.tookTurns(lane.name, took)
     })
 
@@ -145,7 +141,9 @@ const make = Effect.gen(function* () {
       if (isTerminal(job.status) || (yield* isHeld(lane))) return "done"
       // Between the look above and here nothing else runs: it is not carried yet.
       const carried = lane.carried.get(job.id)
-      yield* Fiber.await(carried?.fiber ?? (yield* lanes.carry(lane, job.id, job.caller)))
+      yield* Fiber.await(
+        carried?.fiber ?? (yield* lanes.carry(lane, job.id, { caller: job.caller, host: hostOfDelivery(job) })),
+      )
       return yield* end(lane, job.id)
     })
 
@@ -260,6 +258,7 @@ const make = Effect.gen(function* () {
         busy.full = false
         busy.work?.setPermits(busy.known.permits)
         yield* permits.learn(resource, busy.known)
+        if (to.heldUntil === null) yield* releaseAll(store, resource)
       }),
   })
 })

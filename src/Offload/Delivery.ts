@@ -1,8 +1,8 @@
 /** The work of deliveries: a message of the job whose outcome it tells, posted once an attempt. */
 import { Effect } from "effect"
 import { dispositions, toFailure } from "../Job/JobError.js"
-import { deliveries, type JobId, type Output } from "../Job.js"
-import { Webhook, type WebhookError } from "../Webhook.js"
+import { deliveries, type Job, type JobId, type Output } from "../Job.js"
+import { hostOf, Webhook, type WebhookError } from "../Webhook.js"
 import { CurrentAttempt, type Handled, type Handlers, settle } from "./Settle.js"
 
 /** What is recorded as having run the attempts of a delivery. */
@@ -25,6 +25,10 @@ const handlers: Handlers<WebhookError> = {
   WebhookStatus: handle,
   WebhookGone: handle,
 }
+
+/** The host, and the port, that a delivery goes to; `null` of a job that is none. */
+export const hostOfDelivery = ({ deliveryOf }: Job): string | null =>
+  deliveryOf === null ? null : hostOf(deliveryOf.url)
 
 /** The work of a delivery, settled. */
 export const settleDelivery = (id: JobId) => settle({ id, resource: deliveries, adapter }, deliver, handlers)

@@ -8,6 +8,7 @@ import type { JobId } from "../Job.js"
 import type { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError, type Turns } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
+import { choose } from "./Choose.js"
 import { type Lane, Lanes } from "./Lanes.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -16,6 +17,16 @@ import type { Worker } from "./Worker.js"
 
 /** What a dispatcher is made of. */
 export type Needs = Store | Spool | Outcomes | Permits | Worker | Webhook | OffloadConfig
+
+/** Lets the jobs go that wait because of a refusal, however many there are: for who ends a hold by hand. */
+export const releaseAll = (
+  store: Store["Type"],
+  resource: string,
+  from?: string | undefined,
+): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(store.release({ resource, cursor: from }), ({ cursor }) =>
+    cursor === null ? Effect.void : releaseAll(store, resource, cursor),
+  )
 
 export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
   Dispatcher,
@@ -34,7 +45,10 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
      * which puts their jobs back in the queue. Ends when no fiber is left. A second call waits for the first.
      */
     readonly drain: Effect.Effect<void>
-    /** Changes the ceiling of a resource, or ends what holds it, for all who share it. */
+    /**
+     * Changes the ceiling of a resource, or ends what holds it, for all who share it. The end of a hold is that of the
+     * backoffs of refused jobs too.
+     */
     readonly change: (
       resource: string,
       to: { readonly permits?: number | undefined; readonly heldUntil?: null | undefined },
@@ -72,25 +86,21 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         Effect.gen(function* () {
           const room = free(lane, yield* Clock.currentTimeMillis)
           if (room === 0) return
-          const { carried, name } = lane
-          // A carried job stays in the queue until its fiber has claimed it.
-          const ids = yield* store.queued(name, room + carried.size + outcomes.unreadable.size, {
-            last: turnsOf(name),
-            skip: lanes.busy(lane),
+          const { carried, limits, name } = lane
+          const next = yield* choose({
+            room,
+            limits,
+            running: lanes.running(lane),
+            // A carried job stays in the queue until its fiber has claimed it.
+            isTaken: (id) => carried.has(id) || outcomes.unreadable.has(id),
+            taken: carried.size + outcomes.unreadable.size,
+            queued: (limit, skip) => store.queued(name, limit, { last: turnsOf(name), skip }),
+            ownerOf: lanes.ownerOf,
           })
-          const next = ids.filter((id) => !carried.has(id) && !outcomes.unreadable.has(id)).slice(0, room)
-          let passed = 0
-          for (const id of next) {
-            const caller = yield* lanes.callerOf(id)
-            if (lanes.busy(lane).has(caller)) {
-              passed++
-              continue
-            }
-            turnsOf(name).set(caller, ++turns)
-            yield* lanes.carry(lane, id, caller)
+          for (const [id, owner] of next) {
+            turnsOf(name).set(owner.caller, ++turns)
+            yield* lanes.carry(lane, id, owner)
           }
-          // In place of those whose caller has enough by now, others may begin.
-          if (passed > 0) yield* forkNext(lane)
         })
 
       const unlessStoreIsDown = (lane: Lane, forked: Effect.Effect<void, StoreError>) =>
@@ -126,7 +136,9 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         change: (resource, to) =>
           Effect.gen(function* () {
             if (to.permits !== undefined) yield* permits.resize(resource, to.permits)
-            if (to.heldUntil === null) yield* permits.hold(resource, null)
+            if (to.heldUntil !== null) return
+            yield* permits.hold(resource, null)
+            yield* releaseAll(store, resource)
           }),
       }
     }),

@@ -4,6 +4,7 @@
  */
 import { Effect, HashMap } from "effect"
 import { type Disposition, dispositions } from "../Job/JobError.js"
+import { toIso } from "../Job/Plausible.js"
 import { isTerminal, type Job } from "../Job.js"
 import { add, observe } from "../Metrics.js"
 import * as PlainLog from "./PlainLog.js"
@@ -87,7 +88,7 @@ export const logOutcome = (job: Job, level: Disposition["level"]): Effect.Effect
       ...(last === undefined || last.finishedAt === null ? {} : { millis: last.finishedAt - last.startedAt }),
       ...(last === undefined || last.outcome === null ? {} : { outcome: last.outcome }),
       ...(error === null ? {} : { error: error.tag, detail: error.detail }),
-      ...(job.retryAt === null ? {} : { retryAt: new Date(job.retryAt).toISOString() }),
+      ...(job.retryAt === null ? {} : { retryAt: toIso(job.retryAt) }),
     }),
   )
 }

@@ -7,7 +7,8 @@ import { deliveries, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
-import { settleDelivery } from "./Delivery.js"
+import type { Owner, OwnerLimits } from "./Choose.js"
+import { hostOfDelivery, settleDelivery } from "./Delivery.js"
 import { logExpired } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -22,19 +23,26 @@ const tickMillis = 500
 /** How long after the grace of its processes an attempt may still wait for the store, while the service drains. */
 const hurryMillis = 3000
 
+/** How many jobs' owners are remembered. */
+const maxOwners = 1000
+
+const nobody: Owner = { caller: "", host: null }
+
 /** What the work of jobs needs, beside what a `Worker` has put into it. */
 type Needs = Outcomes | Store | Permits | Webhook
 
 /** A job that this process has forked. */
 export interface Carried {
   readonly fiber: Fiber.RuntimeFiber<void>
-  readonly caller: string
+  readonly owner: Owner
 }
 
 /** What a resource's jobs are made of, and the fibers that carry them. */
 export interface Lane {
   readonly name: string
   readonly settle: (id: JobId) => Settled<Needs>
+  /** How many of its jobs may run at once of a caller, and to a host. */
+  readonly limits: OwnerLimits
   readonly carried: Map<JobId, Carried>
   /** Of the carried jobs, those that have a permit or wait for one. */
   readonly active: Set<JobId>
@@ -57,11 +65,11 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
   {
     readonly all: ReadonlyMap<string, Lane>
     /** Forks a job, behind a permit of its resource. */
-    readonly carry: (lane: Lane, id: JobId, caller: string) => Effect.Effect<Fiber.RuntimeFiber<void>>
-    /** The callers of a lane that may begin nothing more for now, by `OFFLOAD_MAX_RUNNING_PER_CALLER`. */
-    readonly busy: (lane: Lane) => ReadonlySet<string>
+    readonly carry: (lane: Lane, id: JobId, owner: Owner) => Effect.Effect<Fiber.RuntimeFiber<void>>
+    /** The owners of the jobs of a lane that have a permit or wait for one. */
+    readonly running: (lane: Lane) => ReadonlyArray<Owner>
     /** Whose job it is; of one that is no more, or cannot be read, nobody's: its claim finds out. */
-    readonly callerOf: (id: JobId) => Effect.Effect<string, StoreError>
+    readonly ownerOf: (id: JobId) => Effect.Effect<Owner, StoreError>
     /** Interrupts the fiber that carries a job, if there is one. Does not wait for its end. */
     readonly interrupt: (id: JobId) => Effect.Effect<void>
     /** See `Dispatcher.drain`. */
@@ -84,21 +92,26 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         const worker = yield* Worker
         const config = yield* OffloadConfig
 
-        const lane = (name: string, settle: Lane["settle"]): [string, Lane] => [
+        const lane = (name: string, settle: Lane["settle"], limits: OwnerLimits): [string, Lane] => [
           name,
-          { name, settle, carried: new Map(), active: new Set() },
+          { name, settle, limits, carried: new Map(), active: new Set() },
         ]
+        const most = (limit: number | null) => limit ?? Number.POSITIVE_INFINITY
+        const jobLimits = { perCaller: most(config.maxRunningPerCaller), perHost: Number.POSITIVE_INFINITY }
         const all = new Map<string, Lane>(
-          config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }))),
+          config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }), jobLimits)),
         )
         // Without permits there is no secret: deliveries stay queued until there is one.
-        if (permits.resources.includes(deliveries)) all.set(...lane(deliveries, settleDelivery))
+        if (permits.resources.includes(deliveries)) {
+          const perCaller = most(config.webhookPermitsPerCaller)
+          all.set(...lane(deliveries, settleDelivery, { perCaller, perHost: most(config.webhookPermitsPerHost) }))
+        }
         const changes = yield* Queue.unbounded<Change>()
         const asked = yield* Effect.makeLatch(false)
         const drained = yield* Effect.makeLatch(false)
         let draining = false
 
-        const carry = ({ active, carried, name, settle }: Lane, id: JobId, caller: string) => {
+        const carry = ({ active, carried, name, settle }: Lane, id: JobId, owner: Owner) => {
           const onFree = () => {
             active.delete(id)
             changes.unsafeOffer({ _tag: "Free", resource: name })
@@ -107,7 +120,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
             // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
             Effect.mapInputContext((_: Context.Context<never>) => context),
             Effect.tap((fiber) => {
-              carried.set(id, { fiber, caller })
+              carried.set(id, { fiber, owner })
               active.add(id)
               fiber.addObserver((exit) => {
                 carried.delete(id)
@@ -118,21 +131,32 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           )
         }
 
-        const maxPerCaller = config.maxRunningPerCaller ?? Number.POSITIVE_INFINITY
+        const running = ({ active, carried }: Lane): ReadonlyArray<Owner> =>
+          [...active].map((id) => carried.get(id)?.owner ?? nobody)
 
-        const busy = ({ active, carried }: Lane): ReadonlySet<string> => {
-          const callers = [...active].map((id) => carried.get(id)?.caller ?? "")
-          return new Set(callers.filter((each) => callers.filter((caller) => caller === each).length >= maxPerCaller))
-        }
+        /** The owner of a job never changes: one that has to wait is looked up once. */
+        const owners = new Map<JobId, Owner>()
 
-        const callerOf = (id: JobId): Effect.Effect<string, StoreError> =>
-          store.get(id).pipe(
-            Effect.map(({ caller }) => caller),
-            Effect.catchTags({
-              JobNotFound: () => Effect.succeed(""),
-              StoreError: (error) => (error.reason === "malformed" ? Effect.succeed("") : Effect.fail(error)),
-            }),
-          )
+        const ownerOf = (id: JobId): Effect.Effect<Owner, StoreError> =>
+          Effect.suspend(() => {
+            const known = owners.get(id)
+            if (known !== undefined) return Effect.succeed(known)
+            return store.get(id).pipe(
+              Effect.map((job): Owner => {
+                const owner = { caller: job.caller, host: hostOfDelivery(job) }
+                for (const oldest of owners.keys()) {
+                  if (owners.size < maxOwners) break
+                  owners.delete(oldest)
+                }
+                owners.set(id, owner)
+                return owner
+              }),
+              Effect.catchTags({
+                JobNotFound: () => Effect.succeed(nobody),
+                StoreError: (error) => (error.reason === "malformed" ? Effect.succeed(nobody) : Effect.fail(error)),
+              }),
+            )
+          })
 
         const isCarried = (id: JobId) => [...all.values()].some(({ carried }) => carried.has(id))
 
@@ -196,8 +220,8 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         return {
           all,
           carry,
-          busy,
-          callerOf,
+          running,
+          ownerOf,
           drain,
           isDraining: () => draining,
           interrupt: (id) =>

@@ -5,6 +5,7 @@
 import { randomUUID } from "node:crypto"
 import { Clock, Context, Effect, Exit, identity, Layer, Random } from "effect"
 import type { Disposition } from "../Job/JobError.js"
+import { wait } from "../Job/Plausible.js"
 import { failedAttempts, type Outcome, refusedAttempts } from "../Job/Transition.js"
 import type { Failure, Job, JobId, Piece } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
@@ -32,8 +33,8 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
     readonly claim: (job: Claimable, interruptible: Interruptible) => Effect.Effect<JobWithInput | null>
 
     /**
-     * When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said. The
-     * backoffs of a delivery are those of `OFFLOAD_WEBHOOK_RETRY_SECONDS`.
+     * When the attempt after this one may begin: exponential backoff with jitter, or when the downstream said, up to
+     * 24 h ahead. The backoffs of a delivery are those of `OFFLOAD_WEBHOOK_RETRY_SECONDS`.
      */
     readonly retryAt: (job: Job, failure: Failure | null) => Effect.Effect<number>
 
@@ -132,7 +133,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
           Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
             const spread = yield* Random.nextRange(0.5, 1.5)
-            return now + Math.ceil(Math.max(backoff(job) * spread, failure?.retryAfterMillis ?? 0))
+            return now + Math.ceil(Math.max(backoff(job) * spread, wait(failure?.retryAfterMillis) ?? 0))
           }),
       }
     }),

@@ -9,6 +9,7 @@
 import { type Clock, Context, Effect, Layer } from "effect"
 import { deliveries } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
+import { decide, none, type Refusal, type Refusals } from "./Corroboration.js"
 
 /** What a resource is doing now. */
 export interface Usage {
@@ -46,6 +47,7 @@ interface Resource {
   running: number
   serviceMillis: number | null
   heldUntil: number | null
+  refusals: Refusals
   readonly semaphore: Effect.Semaphore
   /** Held from the begin of the work to the end of what was left to do when the permit was passed on. */
   readonly begun: Effect.Semaphore
@@ -72,9 +74,14 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
     readonly resize: (resource: string, permits: number) => Effect.Effect<void>
     /**
      * Says that no job of the resource is to be begun before a time: its downstream has told so. The later of two times
-     * counts; `null` ends it. Whoever has a permit goes on.
+     * counts; `null` ends it, and forgets the refusals that were met. Whoever has a permit goes on.
      */
     readonly hold: (resource: string, until: number | null) => Effect.Effect<void>
+    /**
+     * Says that an attempt was refused until a time, and holds the resource where that is enough (`Corroboration.ts`).
+     * Answers until when it is held by that; `null`: this refusal holds nothing but its own job.
+     */
+    readonly refuse: (resource: string, refusal: Refusal) => Effect.Effect<number | null>
     /** Takes over what others, who share the resource, know of it. */
     readonly learn: (
       resource: string,
@@ -104,6 +111,7 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
             running: 0,
             serviceMillis: null,
             heldUntil: null,
+            refusals: none,
             semaphore: Effect.unsafeMakeSemaphore(permits),
             begun: Effect.unsafeMakeSemaphore(permits),
           },
@@ -137,13 +145,25 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
         hold: (name, until) =>
           Effect.sync(() => {
             const resource = resources.get(name)
-            if (resource === undefined) return
-            resource.heldUntil = until === null ? null : Math.max(until, resource.heldUntil ?? 0)
+            if (resource !== undefined) hold(resource, until)
           }),
+        refuse: (name, refusal) =>
+          Effect.clockWith((clock) =>
+            Effect.sync(() => {
+              const resource = resources.get(name)
+              if (resource === undefined) return null
+              const { holdUntil, refusals } = decide(resource.refusals, refusal, clock.unsafeCurrentTimeMillis())
+              resource.refusals = refusals
+              if (holdUntil !== null) hold(resource, holdUntil)
+              return holdUntil
+            }),
+          ),
         learn: (name, { heldUntil, permits, serviceMillis }) =>
           Effect.suspend(() => {
             const resource = resources.get(name)
             if (resource === undefined) return Effect.void
+            // Somebody has ended the hold by hand.
+            if (heldUntil === null && resource.heldUntil !== null) hold(resource, null)
             resource.heldUntil = heldUntil
             resource.serviceMillis = serviceMillis
             return resource.permits === permits ? Effect.void : resize(resource, permits)
@@ -156,6 +176,11 @@ export class Permits extends Context.Tag("effect-offload/Permits")<
         },
       }
     })
+}
+
+const hold = (resource: Resource, until: number | null): void => {
+  if (until === null) resource.refusals = none
+  resource.heldUntil = until === null ? null : Math.max(until, resource.heldUntil ?? 0)
 }
 
 const resize = (resource: Resource, permits: number): Effect.Effect<void> => {

@@ -3,7 +3,8 @@
  * drop a failure cannot be started in the background, because it does not compile.
  */
 import { Cause, Clock, Context, Effect, Exit, type Fiber, Option } from "effect"
-import { Defect, type Disposition, toFailure } from "../Job/JobError.js"
+import { Defect, type Disposition, type Evidence, toFailure } from "../Job/JobError.js"
+import * as Plausible from "../Job/Plausible.js"
 import type { Outcome } from "../Job/Transition.js"
 import type { Ending, Failure, Input, Job, JobId, Output, Usage } from "../Job.js"
 import type { Store } from "../Store.js"
@@ -44,8 +45,16 @@ export interface Handled extends Pick<Disposition, "level"> {
   readonly failure: Failure
   /** The work could not begin, through no fault of the job: the attempt does not count towards `maxAttempts`. */
   readonly refused?: boolean
-  /** For so many milliseconds no job of the resource can be done: none is begun. */
+  /**
+   * For so many milliseconds no job of the resource can be done: none is begun. At most 24 h count, and nothing that is
+   * not finite or negative.
+   */
   readonly holdMillis?: number | undefined
+  /**
+   * What `holdMillis` rests on. Words hold only this job, until a job of another caller (or another job, where the
+   * service has no keys) brings the same. Default: `structured`, which holds the resource.
+   */
+  readonly evidence?: Evidence
 }
 
 /** A handler for each tag of `E`: leaving one out, or adding an error elsewhere, fails to compile here. */
@@ -114,7 +123,7 @@ export function settle<E extends Tagged, R>(
             ...claimed,
             emit: writer.emit,
             used: (usage) => {
-              traces.usage = usage
+              traces.usage = Plausible.usage(usage)
             },
             ended: (ending) => {
               traces.ending = ending
@@ -174,20 +183,35 @@ const toOutcome = <E extends Tagged>(
   job: Job,
 ): Effect.Effect<{ readonly outcome: Outcome; readonly level: Disposition["level"] }, never, Outcomes | Permits> =>
   Effect.gen(function* () {
-    if (Exit.isSuccess(exit)) return { outcome: { _tag: "Succeeded", output: exit.value }, level: "Info" }
+    if (Exit.isSuccess(exit)) return { outcome: { _tag: "Succeeded", output: plausible(exit.value) }, level: "Info" }
     if (Cause.isInterruptedOnly(exit.cause)) return { outcome: { _tag: "Interrupted" }, level: "Info" }
-    const { failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
+    const { evidence = "structured", failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
     const outcomes = yield* Outcomes
-    const permits = yield* Permits
     const retryAt = yield* outcomes.retryAt(job, failure)
-    if (holdMillis !== undefined) {
-      const until = (yield* Clock.currentTimeMillis) + holdMillis
-      // Before the permit is given back, or the next job would run into the same refusal.
-      yield* permits.hold(job.resource, until)
-      yield* Effect.logWarning("resource held").pipe(Effect.annotateLogs({ until: new Date(until).toISOString() }))
-    }
+    const millis = Plausible.wait(holdMillis)
+    if (millis !== undefined) yield* refuse(job, evidence, millis)
     return { outcome: { _tag: refused ? "Refused" : "Failed", failure, retryAt }, level }
   })
+
+/** Before the permit is given back, or the next job would run into the same refusal. */
+const refuse = (job: Job, evidence: Evidence, millis: number): Effect.Effect<void, never, Permits> =>
+  Effect.gen(function* () {
+    const permits = yield* Permits
+    const until = (yield* Clock.currentTimeMillis) + millis
+    const heldUntil = yield* permits.refuse(job.resource, { evidence, until, job })
+    if (heldUntil === null) {
+      yield* Effect.logInfo("resource not held: only the words of one job say that it is used up").pipe(
+        Effect.annotateLogs({ until: Plausible.toIso(until) }),
+      )
+    } else {
+      yield* Effect.logWarning("resource held").pipe(
+        Effect.annotateLogs({ until: Plausible.toIso(heldUntil), evidence }),
+      )
+    }
+  })
+
+const plausible = (output: Output): Output =>
+  output.usage === undefined ? output : { ...output, usage: Plausible.usage(output.usage) }
 
 const handle = <E extends Tagged>(cause: Cause.Cause<E>, handlers: HandlersByTag<E>): Handled => {
   const error = Option.getOrNull(Cause.failureOption(cause))

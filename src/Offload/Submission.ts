@@ -21,6 +21,18 @@ export class UnknownResource extends Schema.TaggedError<UnknownResource>()("Unkn
   }
 }
 
+/** The job asks for more than the settings allow its callers; nothing was saved. */
+export class SubmissionNotAllowed extends Schema.TaggedError<SubmissionNotAllowed>()("SubmissionNotAllowed", {
+  /** The member of the submission, as the API names it. */
+  member: Schema.Literal("timeoutSeconds", "maxAttempts", "model"),
+  /** What it may be. */
+  allowed: Schema.String,
+}) {
+  override get message(): string {
+    return `${this.member}: it may be ${this.allowed}.`
+  }
+}
+
 /** What a caller asks for. Durations are milliseconds; what is absent takes the service's default. */
 export interface Submission {
   readonly caller: string
@@ -58,6 +70,7 @@ export interface Submitted {
 /** Why a submission was not saved. */
 export type SubmitError =
   | UnknownResource
+  | SubmissionNotAllowed
   | WebhooksNotConfigured
   | WebhookRefused
   | IdempotencyConflict

@@ -20,6 +20,7 @@ import type { Permits } from "./Permits.js"
 import {
   type Snapshot,
   type Submission,
+  SubmissionNotAllowed,
   type Submit,
   type SubmitError,
   type Submitted,
@@ -37,6 +38,24 @@ interface Options {
   readonly get: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
   /** When a job is expected to begin that has so many before it, while so many run. */
   readonly expectedStartAt: (job: Job, ahead: number, running: number, now: number) => number | null
+}
+
+/** Why the settings do not allow what a submission asks for; `null` where they do. */
+const refusalOf = (
+  { input, maxAttempts, timeoutMillis }: Submission,
+  { models }: Resource,
+  { maxAttemptsLimit, maxTimeout }: OffloadConfig["Type"],
+): SubmissionNotAllowed | null => {
+  if (timeoutMillis !== undefined && timeoutMillis > maxTimeout) {
+    return new SubmissionNotAllowed({ member: "timeoutSeconds", allowed: `at most ${maxTimeout / 1000}` })
+  }
+  if (maxAttempts !== undefined && maxAttempts > maxAttemptsLimit) {
+    return new SubmissionNotAllowed({ member: "maxAttempts", allowed: `at most ${maxAttemptsLimit}` })
+  }
+  if (models !== null && input.model !== undefined && !models.includes(input.model)) {
+    return new SubmissionNotAllowed({ member: "model", allowed: `one of ${models.join(", ")}` })
+  }
+  return null
 }
 
 /** Logs as the fiber does that makes it. */
@@ -126,8 +145,10 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
         (snapshot) => ({ snapshot, created }),
       )
 
-    const save = (submission: Submission, resource: Resource) =>
-      Effect.suspend(() => {
+    const save = (submission: Submission, resource: Resource): Effect.Effect<Submitted, SubmitError> =>
+      Effect.suspend((): Effect.Effect<Submitted, SubmitError> => {
+        const refused = refusalOf(submission, resource, config)
+        if (refused !== null) return refused
         const now = clock.unsafeCurrentTimeMillis()
         return Effect.flatMap(webhookOf(submission.webhook, now), (webhook) =>
           Effect.matchEffect(store.create(newJob(submission, resource, webhook, now), limits), {
@@ -158,6 +179,7 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
       const { resource: name = config.resources[0].name } = submission
       const resource = config.resources.find((each) => each.name === name)
       if (store.create.begin === undefined || resource === undefined || submission.webhook !== undefined) return false
+      if (refusalOf(submission, resource, config) !== null) return false
       const now = clock.unsafeCurrentTimeMillis()
       const { input } = submission
       return store.create.begin(newJob(submission, resource, null, now), limits, now, (result) => {

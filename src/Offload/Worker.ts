@@ -79,7 +79,7 @@ const llmHandlers: Handlers<LlmError> = {
   // A quota that is used up until a time refuses every job until then.
   LlmRateLimited: (error) =>
     error.kind === "quota" && error.retryAfterMillis !== undefined
-      ? { ...handle(error), refused: true, holdMillis: error.retryAfterMillis }
+      ? { ...handle(error), refused: true, holdMillis: error.retryAfterMillis, evidence: error.evidence }
       : handle(error),
   LlmOverloaded: handle,
   LlmAuth: handle,

@@ -2,8 +2,11 @@
 import { readFileSync } from "node:fs"
 import { ConfigError, Either, ParseResult, Schema } from "effect"
 
+/** Whether the setting has the object itself, and not the path of a file. */
+export const isInline = (text: string): boolean => text.trimStart().startsWith("{")
+
 const read = (setting: string, text: string): Either.Either<string, ConfigError.ConfigError> =>
-  text.trimStart().startsWith("{")
+  isInline(text)
     ? Either.right(text)
     : Either.try({
         try: () => readFileSync(text, "utf8"),

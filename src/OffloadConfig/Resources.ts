@@ -56,6 +56,8 @@ export const ResourceSettings = Schema.Struct({
   command: Schema.optional(Argv),
   /** The model of jobs that name none. */
   model: Schema.optional(ModelName),
+  /** The models that jobs may name. Without it a job may name any. */
+  models: Schema.optional(Schema.NonEmptyArray(ModelName)),
   permits: Schema.optional(Schema.Int.pipe(Schema.between(1, 1000))),
   timeoutSeconds: Schema.optional(Schema.Number.pipe(Schema.between(0.1, 86_400))),
   maxOutputBytes: Schema.optional(Schema.Int.pipe(Schema.between(1024, 67_108_864))),
@@ -80,6 +82,8 @@ export interface Resource {
   readonly adapter: AdapterName
   readonly command: readonly [string, ...ReadonlyArray<string>] | null
   readonly model: string | null
+  /** The models that jobs may name; `null` where that is any. */
+  readonly models: ReadonlyArray<string> | null
   readonly permits: number
   readonly timeoutMillis: number
   readonly maxOutputBytes: number
@@ -95,17 +99,23 @@ export interface Resource {
 export type Resources = readonly [Resource, ...ReadonlyArray<Resource>]
 
 /** The resource that the `OFFLOAD_LLM…` settings describe, whose limits are also those that others start from. */
-export type Defaults = Omit<Resource, "name">
+export type Defaults = Omit<Resource, "name" | "models">
 
 /**
  * The resources of a configuration, the default one first: those of `text`, a JSON object from names to resources or
  * the path of a file with one; without it the resource `llm` of the other settings.
  */
 export const resolve = (text: string, defaults: Defaults): Either.Either<Resources, ConfigError.ConfigError> => {
-  if (text.trim() === "") return Either.right([{ ...defaults, name: "llm" }])
+  if (text.trim() === "") return Either.right([{ ...defaults, name: "llm", models: null }])
   return Either.flatMap(parse(text), (all) => {
     if (Object.hasOwn(all, deliveries)) {
       return Either.left(ConfigError.InvalidData([setting], `the name '${deliveries}' is that of deliveries`))
+    }
+    const refused = Object.entries(all).find(
+      ([, { model, models }]) => model !== undefined && models?.includes(model) === false,
+    )
+    if (refused !== undefined) {
+      return Either.left(ConfigError.InvalidData([setting], `${refused[0]}: model: it is not among its \`models\``))
     }
     const [first, ...others] = Object.entries(all).map(
       ([name, settings]): Resource => ({
@@ -113,6 +123,7 @@ export const resolve = (text: string, defaults: Defaults): Either.Either<Resourc
         adapter: settings.adapter,
         command: settings.command ?? null,
         model: settings.model ?? null,
+        models: settings.models ?? null,
         permits: settings.permits ?? defaults.permits,
         timeoutMillis: settings.timeoutSeconds === undefined ? defaults.timeoutMillis : settings.timeoutSeconds * 1000,
         maxOutputBytes: settings.maxOutputBytes ?? defaults.maxOutputBytes,

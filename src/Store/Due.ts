@@ -2,7 +2,7 @@
 import { Clock, Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal, type Job, type JobId } from "../Job.js"
-import type { Advanced, JobNotFound } from "../Store.js"
+import type { Advanced, JobNotFound, Released } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
 import { type Jobs, jobIds, warn } from "./Jobs.js"
 import * as Key from "./Key.js"
@@ -31,6 +31,40 @@ export const advance = (
     const done = yield* Effect.forEach(due, (timer) => Effect.either(end(jobs, timer)), { concurrency })
     return yield* summary(done)
   })
+
+/** Ends the backoffs of refused jobs: see the contract. The cursor is the key of the last timer that was looked at. */
+export const release = (jobs: Jobs, { cursor, limit, resource }: ReleaseOptions): Effect.Effect<Released, KvError> =>
+  Effect.gen(function* () {
+    const { end, start } = Key.under("backoff")
+    const timers = yield* reading(() =>
+      // No key goes on where another one ends: what follows a blank comes after it.
+      Array.from(jobs.kv.entries("timers", { start: cursor === undefined ? start : `${cursor} `, end, limit })),
+    )
+    const waiting = yield* jobs.readAll(timers.map(({ value }) => value))
+    const released = yield* Effect.forEach(
+      waiting.filter((job) => job.resource === resource && Transition.release(job) !== null),
+      ({ id }) => releaseOne(jobs, id),
+      { concurrency },
+    )
+    return {
+      released: released.filter((is) => is).length,
+      cursor: timers.length < limit ? null : (timers.at(-1)?.key ?? null),
+    }
+  })
+
+export interface ReleaseOptions {
+  readonly resource: string
+  readonly cursor?: string | undefined
+  readonly limit: number
+}
+
+const releaseOne = (jobs: Jobs, id: JobId): Effect.Effect<boolean, KvError> =>
+  jobs
+    .change(id, (job, now): Either.Either<Plan<boolean>> => {
+      const released = Transition.release(job)
+      return Either.right(released === null ? answer(false) : jobs.move(job, released, now, true))
+    })
+    .pipe(Effect.catchTag("JobNotFound", () => Effect.succeed(false)))
 
 /** What was done must be told, and the rest is still due at the next call: fails only where nothing was done. */
 export const summary = (done: ReadonlyArray<Either.Either<Done, KvError>>): Either.Either<Advanced, KvError> => {

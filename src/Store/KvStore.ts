@@ -122,6 +122,8 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
   advance: ({ limit = defaultLimit, retentionMillis }) =>
     Due.advance(jobs, { limit, retentionMillis }).pipe(named("advance")),
 
+  release: ({ limit = defaultLimit, ...options }) => Due.release(jobs, { limit, ...options }).pipe(named("release")),
+
   ping: jobs
     .run(["ping"], (now) => Either.right({ ...answer(undefined), ops: [put("meta", "ping", String(now))] }))
     .pipe(named("ping")),

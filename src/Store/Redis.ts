@@ -175,6 +175,8 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
         jobs.nodes.isKeeper() ? Due.advance(jobs, { limit, retentionMillis }) : Effect.succeed(nothing),
       ).pipe(named("advance")),
 
+    release: ({ limit = defaultLimit, ...options }) => Due.release(jobs, { limit, ...options }).pipe(named("release")),
+
     ping: Effect.asVoid(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))).pipe(named("ping")),
   }
 }

@@ -12,9 +12,10 @@ import * as Transition from "../../src/Job/Transition.js"
 import { type Event, type Failure, type Job, makeId } from "../../src/Job.js"
 
 const resources = [
-  { name: "llm", model: null },
-  { name: "claude", model: "opus" },
-  { name: "spare", model: "opus" },
+  { name: "llm", model: null, models: null },
+  { name: "claude", model: "opus", models: null },
+  { name: "spare", model: "opus", models: null },
+  { name: "bounded", model: "small", models: ["small", "large"] },
 ]
 
 const submission = (body: unknown) =>
@@ -275,13 +276,13 @@ describe("a response", () => {
       output: [{ status: "incomplete" }],
     })
     expect(last(exit)).toMatchObject({ status: "failed", error: { code: "server_error", message: exit.detail } })
-    const limited = toFailure(new LlmRateLimited({ kind: "rate", stderr: "" }))
+    const limited = toFailure(new LlmRateLimited({ kind: "rate", evidence: "text", stderr: "" }))
     expect(last(limited)).toMatchObject({ status: "failed", error: { code: "rate_limit_exceeded" } })
     const incomplete = { status: "incomplete", error: null, incomplete_details: { reason: "max_output_tokens" } }
     expect(last(toFailure(new LlmOutputTruncated({ command: "x" })))).toMatchObject(incomplete)
     const large = running()
       .say("a")
-      .fail(toFailure(new LlmOutputTooLarge({ limitBytes: 1 })))
+      .fail(toFailure(new LlmOutputTooLarge({ limitBytes: 1, what: "answer" })))
     expect(large.response).toMatchObject({ ...incomplete, output: [{ status: "incomplete" }] })
     expect(
       running()

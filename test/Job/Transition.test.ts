@@ -124,6 +124,31 @@ describe("a job", () => {
   })
 })
 
+describe("a job that waits", () => {
+  const ended = (outcome: Transition.Outcome) => must(Transition.settle(running(), 1, outcome, 2))
+  const asked = { ...failure, retryAfterMillis: 50 }
+
+  it("is released where it was refused or told to wait, and not from a backoff of its own", () => {
+    for (const outcome of [
+      { _tag: "Refused", failure, retryAt: 50 },
+      { _tag: "Failed", failure: asked, retryAt: 50 },
+    ] as const) {
+      expect(Transition.release(ended(outcome))).toMatchObject({ status: "queued", retryAt: null })
+    }
+    expect(Transition.release(ended(failed(50)))).toBe(null)
+    expect(Transition.release(created())).toBe(null)
+    expect(Transition.release(running())).toBe(null)
+  })
+
+  it("has spent what its attempts cost, of which none can cost less than nothing", () => {
+    const costs = [0.5, -3, Number.NaN, Number.POSITIVE_INFINITY, 0.25]
+    const attempts = costs.flatMap((costUsd) =>
+      running().attempts.map((attempt) => ({ ...attempt, usage: { costUsd } })),
+    )
+    expect(Transition.spentUsd({ ...running(), attempts })).toBe(0.75)
+  })
+})
+
 type Step = { readonly name: string; readonly move: (job: Job, now: number) => Job | null }
 
 const outcome: fc.Arbitrary<Transition.Outcome> = fc.oneof(
@@ -149,6 +174,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   fc.constant<Step>({ name: "cancel", move: Transition.cancel }),
   fc.constant<Step>({ name: "expire", move: Transition.expire }),
+  fc.constant<Step>({ name: "release", move: Transition.release }),
   fc.constant<Step>({ name: "ready", move: Transition.ready }),
 )
 

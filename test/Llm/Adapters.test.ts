@@ -30,7 +30,8 @@ const read = (adapter: Adapter, chunks: ReadonlyArray<Uint8Array>, exit: Partial
   transcript.end()
   expect(pieces).not.toContain("")
   const { final, usage = adapter.usageIn?.(exit.stderr ?? "") } = transcript.found()
-  const whole = { exitCode: 0, signal: null, stderr: "", maxCostUsd: null, ...exit, final, usage }
+  const input = { prompt: "Say hello." }
+  const whole = { input, exitCode: 0, signal: null, stderr: "", maxCostUsd: null, ...exit, final, usage }
   const error = adapter.classify(whole, now)
   // A plain object: what tests compare is the fields.
   const success = { _tag: "Right" as const, ...(usage === undefined ? {} : { usage }) }
@@ -52,10 +53,12 @@ const expected: Record<
     "whole-messages": ["Hello, world.", right(123, 42, 0.024)],
     "tool-use": ["Let me look.\n\nIt is 42.", right(123, 42, 0.024)],
     unicode: ["çà 🙂 🙂 \0 日本", right(123, 42, 0.024)],
-    "rate-limit": ["", { _tag: "LlmRateLimited", kind: "quota", retryAfterMillis: 3_600_000 }],
-    "rate-limit-as-success": [
+    "rate-limit": ["", { _tag: "LlmRateLimited", kind: "quota", retryAfterMillis: 3_600_000, evidence: "structured" }],
+    // Without an event that says so it cannot be told from an answer to "repeat this".
+    "rate-limit-as-success": ["Claude AI usage limit reached|1770003600", right(123, 42, 0.024)],
+    "rejected-as-success": [
       "Claude AI usage limit reached|1770003600",
-      { _tag: "LlmRateLimited", kind: "quota", retryAfterMillis: 3_600_000 },
+      { _tag: "LlmRateLimited", kind: "quota", retryAfterMillis: 3_600_000, evidence: "structured" },
     ],
     rate: ["", { _tag: "LlmRateLimited", kind: "rate" }, { exitCode: 1 }],
     overloaded: ["Half an ans", { _tag: "LlmOverloaded" }, { exitCode: 1 }],
@@ -69,7 +72,7 @@ const expected: Record<
     "tool-use": ["Let me look.\n\nIt is 42.", right(24_763, 122)],
     unicode: ["çà 🙂 日本\u2028", right(24_763, 122)],
     reconnected: ["Hello, world.", right(24_763, 122)],
-    quota: ["", { _tag: "LlmRateLimited", kind: "quota", retryAfterMillis: ((3 * 24 + 4) * 60 + 9) * 60_000 }],
+    quota: ["", { _tag: "LlmRateLimited", kind: "quota", retryAfterMillis: 24 * 3_600_000, evidence: "text" }],
     "rate-limit": ["", { _tag: "LlmRateLimited", kind: "rate", retryAfterMillis: 11_054 }, { exitCode: 1 }],
     auth: ["", { _tag: "LlmAuth", command: "codex" }, { exitCode: 1 }],
     truncated: ["Half an answer", { _tag: "LlmOutputTruncated" }],
@@ -379,6 +382,19 @@ describe("OFFLOAD_LLM", () => {
     expect(answer.result).toEqual({ usage: { inputTokens: 3, outputTokens: answer.text.split(/\s+/).length } })
   })
 
+  it("runs a command line whose tool gives 8 MiB in one line, and that goes on after its final event", async () => {
+    const codex = { item: (item: unknown) => JSON.stringify({ type: "item.completed", item }) }
+    const said = codex.item({ type: "agent_message", text: "Hello." })
+    const [before = "", after = ""] = codex.item({ type: "command_execution", aggregated_output: "|" }).split("|")
+    const tool = `printf '%s' '${before}'; head -c 8388608 /dev/zero | tr '\\0' a; echo '${after}'`
+    program("codex", `#!/bin/sh\n${tool}\necho '${said}'\necho '{"type":"turn.completed"}'\necho '${said}'\n${tool}\n`)
+    process.env.PATH = `${data.folder}:${path}`
+    const answer = await withLlm({ data: data.folder, llm: "codex", maxOutputBytes: 1024 }, "auto", ({ call }) =>
+      call(),
+    )
+    expect(answer).toMatchObject({ text: "Hello.", result: { usage: {} } })
+  })
+
   it("stops an answer in JSON that has no line end, and one that talks of nothing but other things", async () => {
     process.env.PATH = `${data.files}:${path}`
     for (const script of ["exec tr '\\0' a < /dev/zero", 'exec yes \'{"type":"system"}\'']) {
@@ -386,7 +402,7 @@ describe("OFFLOAD_LLM", () => {
       const answer = await withLlm({ data: data.folder, llm: "codex", maxOutputBytes: 1024 }, "auto", ({ call }) =>
         call(),
       )
-      expect({ ...answer.result }).toMatchObject({ _tag: "LlmOutputTooLarge", limitBytes: 1024 })
+      expect({ ...answer.result }).toMatchObject({ _tag: "LlmOutputTooLarge", what: "output" })
       expect(answer.text).toBe("")
     }
   })

@@ -95,9 +95,15 @@ describe.each(modes)("a command in a %s", (mode) => {
     expect({ ...result }).toMatchObject({ _tag: "LlmExit", exitCode, signal: `SIG${signal}`, stderr: "" })
   })
 
-  it("that hangs is stopped at its timeout, and what it said before is kept", async () => {
-    const answer = await run(sh("echo so far; sleep 60"), ({ call }) => call({ timeoutMillis: 2500 }))
-    expect(answer.result).toMatchObject({ _tag: "LlmTimeout", millis: 2500 })
+  it("that hangs is stopped at its timeout, and what it said before is kept, on standard error too", async () => {
+    const answer = await run(sh("echo so far; echo waiting for the network >&2; sleep 60"), ({ call }) =>
+      call({ timeoutMillis: 2500 }),
+    )
+    expect({ ...answer.result }).toMatchObject({
+      _tag: "LlmTimeout",
+      millis: 2500,
+      stderr: "waiting for the network",
+    })
     expect(answer.text).toBe("so far\n")
     expect(answer.millis).toBeLessThan(30_000)
   })

@@ -33,9 +33,12 @@ const withWebhooks = (layer: Layer.Layer<Webhook>, settings: Parameters<typeof s
     layer,
   )
 
-const submitWithWebhook = Effect.flatMap(Offload, (offload) =>
-  offload.submit({ caller: "test", input: { prompt: "hello" }, metadata: {}, webhook: { url } }),
-).pipe(Effect.map(({ snapshot }) => ({ id: snapshot.job.id, delivery: snapshot.job.webhook?.delivery ?? makeId(0) })))
+const submitTo = (url: string, caller = "test") =>
+  Effect.flatMap(Offload, (offload) =>
+    offload.submit({ caller, input: { prompt: "hello" }, metadata: {}, webhook: { url } }),
+  ).pipe(Effect.map(({ snapshot }) => ({ id: snapshot.job.id, delivery: snapshot.job.webhook?.delivery ?? makeId(0) })))
+
+const submitWithWebhook = submitTo(url)
 
 /** The delivery's record, once the job that it is of has ended. */
 const deliveryOf = ({ delivery, id }: { readonly id: JobId; readonly delivery: JobId }) =>
@@ -105,10 +108,37 @@ describe("a delivery", () => {
       Effect.provide(
         withWebhooks(
           webhook(() => slow),
-          { permits: 1, webhookPermits: 3 },
+          { permits: 1, webhookPermits: 3, webhookPermitsPerHost: null },
         ),
       ),
     )
+  })
+
+  const toSlow = (message: Message) => (message.url.includes("slow") ? Effect.never : Effect.void)
+
+  it.live("to a slow host leaves permits for other hosts, also of the same caller and far behind it", () => {
+    const posted: Array<Message> = []
+    const slow = () => posted.filter(({ url }) => url.includes("slow")).length
+    return Effect.gen(function* () {
+      const first = yield* Effect.forEach(Array(20), (_, n) => submitTo(`https://slow.test/${n}`))
+      yield* Effect.forEach(first, deliveryOf)
+      yield* holds(() => slow() === 2)
+      const other = yield* submitTo("https://fast.test/")
+      yield* untilStatus(yield* deliveryOf(other), "succeeded")
+      yield* untilStatus(yield* deliveryOf(yield* submitTo("https://fast.test/", "another")), "succeeded")
+      expect(slow()).toBe(2)
+    }).pipe(Effect.provide(withWebhooks(webhook(toSlow, posted), { webhookPermits: 3, webhookPermitsPerHost: 2 })))
+  })
+
+  it.live("of a caller with slow receivers leaves permits for other callers", () => {
+    const posted: Array<Message> = []
+    return Effect.gen(function* () {
+      const first = yield* Effect.forEach(Array(20), (_, n) => submitTo(`https://slow-${n}.test/`, "greedy"))
+      yield* Effect.forEach(first, deliveryOf)
+      yield* holds(() => posted.length === 2)
+      yield* untilStatus(yield* deliveryOf(yield* submitTo("https://fast.test/", "modest")), "succeeded")
+      expect(posted).toHaveLength(3)
+    }).pipe(Effect.provide(withWebhooks(webhook(toSlow, posted), { webhookPermits: 3, webhookPermitsPerCaller: 2 })))
   })
 
   it.live("can be cancelled like any job", () =>

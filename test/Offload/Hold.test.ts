@@ -1,10 +1,13 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { LlmRateLimited, LlmSpawn } from "../../src/Job/JobError.js"
+import fc from "fast-check"
+import { type Evidence, LlmRateLimited, LlmSpawn } from "../../src/Job/JobError.js"
+import type { JobId } from "../../src/Job.js"
 import { Offload, UnknownResource } from "../../src/Offload.js"
 import { captureLog, failing, type Line, service, submit, until, untilStatus } from "./harness.js"
 
-const usedUp = (retryAfterMillis?: number) => new LlmRateLimited({ kind: "quota", retryAfterMillis, stderr: "" })
+const usedUp = (retryAfterMillis?: number, evidence: Evidence = "structured") =>
+  new LlmRateLimited({ kind: "quota", retryAfterMillis, evidence, stderr: "" })
 
 const outcomes = (job: { readonly attempts: ReadonlyArray<{ readonly outcome: string | null }> }) =>
   job.attempts.map(({ outcome }) => outcome)
@@ -44,15 +47,16 @@ describe("a quota that is used up until a time", () => {
     )
   })
 
-  it.live("is let go by hand", () => {
+  it.live("is let go by hand, together with the job that found it out", () => {
     let calls = 0
     return Effect.gen(function* () {
       const offload = yield* Offload
-      const job = yield* submit("first")
+      const job = yield* submit("first", { maxAttempts: 1 })
       yield* until(job.id, ({ attempts }) => attempts.at(-1)?.outcome === "refused")
       const next = yield* submit("next")
       expect(yield* offload.change("llm", { heldUntil: null })).toMatchObject({ heldUntil: null, permits: 2 })
       yield* untilStatus(next.id, "succeeded")
+      expect(outcomes(yield* untilStatus(job.id, "succeeded"))).toEqual(["refused", "succeeded"])
     }).pipe(
       Effect.provide(
         service(() => Effect.suspend(() => (calls++ === 0 ? Effect.fail(usedUp(3_600_000)) : Effect.void))),
@@ -67,6 +71,96 @@ describe("a quota that is used up until a time", () => {
       expect(yield* heldUntil).toBeNull()
     }).pipe(Effect.provide(service(() => Effect.fail(usedUp())))),
   )
+})
+
+describe("a quota that only words tell of", () => {
+  const day = 24 * 3_600_000
+
+  /** Jobs whose prompt begins with `full` are refused by words for an hour; all others succeed. */
+  const wordy = service(({ input }) =>
+    input.prompt.startsWith("full") ? Effect.fail(usedUp(3_600_000, "text")) : Effect.void,
+  )
+
+  const send = (caller: string, prompt: string) =>
+    Effect.flatMap(Offload, (offload) =>
+      offload.submit({ caller, resource: "llm", input: { prompt }, metadata: {}, maxAttempts: 1 }),
+    ).pipe(Effect.map(({ snapshot }) => snapshot.job))
+
+  const untilRefused = (id: JobId) => until(id, ({ attempts }) => attempts.at(-1)?.outcome === "refused")
+
+  it.live("holds its own job alone, which loses no attempt and can be let go by hand", () =>
+    Effect.gen(function* () {
+      const offload = yield* Offload
+      const refused = yield* Effect.flatMap(send("alice", "full"), ({ id }) => untilRefused(id))
+      expect(refused).toMatchObject({ status: "queued", error: { tag: "LlmRateLimited" } })
+      expect(Number(refused.retryAt) - Date.now()).toBeGreaterThan(3_000_000)
+      yield* Effect.flatMap(send("alice", "full too"), ({ id }) => untilRefused(id))
+      expect(yield* heldUntil).toBeNull()
+      yield* Effect.flatMap(send("bob", "hello"), ({ id }) => untilStatus(id, "succeeded"))
+      yield* offload.change("llm", { heldUntil: null })
+      const again = yield* until(refused.id, ({ attempts }) => attempts.length === 2 && attempts[1]?.outcome !== null)
+      expect(outcomes(again)).toEqual(["refused", "refused"])
+    }).pipe(Effect.provide(wordy)),
+  )
+
+  it.live("holds the resource once a job of another caller meets it too, until that is ended by hand", () =>
+    Effect.gen(function* () {
+      const offload = yield* Offload
+      yield* Effect.flatMap(send("alice", "full"), ({ id }) => untilRefused(id))
+      yield* Effect.flatMap(send("bob", "full"), ({ id }) => untilRefused(id))
+      expect(Number(yield* heldUntil) - Date.now()).toBeGreaterThan(3_000_000)
+      const waiting = yield* send("carol", "hello")
+      expect(waiting.status).toBe("queued")
+      yield* offload.change("llm", { heldUntil: null })
+      yield* untilStatus(waiting.id, "succeeded")
+    }).pipe(Effect.provide(wordy)),
+  )
+
+  it.live("is believed for 24 hours at most, and not at all where its time cannot be true", () => {
+    const times = [1e15, Number.POSITIVE_INFINITY, Number.NaN, -1]
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      const jobs = yield* Effect.forEach(times, (_, index) => send("alice", String(index)))
+      for (const { id } of jobs) {
+        const { retryAt, status } = yield* until(id, ({ attempts }) => (attempts[0]?.outcome ?? null) !== null)
+        expect(status).toBe("queued")
+        expect((retryAt ?? 0) - Date.now()).toBeLessThanOrEqual(day)
+      }
+      expect(Number(yield* heldUntil) - Date.now()).toBeLessThanOrEqual(day)
+      expect((yield* offload.list({ caller: "alice", limit: 10 })).jobs).toHaveLength(times.length)
+    }).pipe(
+      Effect.provide(
+        service(({ input }) => Effect.fail(usedUp(times[Number(input.prompt)], "structured")), { permits: 4 }),
+      ),
+    )
+  })
+})
+
+describe("whatever work says that it used", () => {
+  it.live("leaves a job that can be read and listed, with a cost that never falls below zero", () => {
+    const number = fc.oneof(fc.double(), fc.constantFrom(Number.NaN, Infinity, -Infinity, -1, 1e300, 2 ** 53 + 2))
+    const usages = fc.sample(fc.record({ inputTokens: number, outputTokens: number, costUsd: number }), 50)
+    return Effect.gen(function* () {
+      const offload = yield* Offload
+      for (const index of usages.keys()) {
+        const { id } = yield* submit(String(index), { maxAttempts: 1 })
+        const { usage } = yield* untilStatus(id, "failed")
+        for (const value of Object.values(usage ?? {})) expect(value).toBeGreaterThanOrEqual(0)
+        expect((yield* offload.get(id)).job.id).toBe(id)
+      }
+      expect((yield* offload.list({ caller: "test", limit: 100 })).jobs).toHaveLength(usages.length)
+    }).pipe(
+      Effect.provide(
+        service(({ input, onUsage }) =>
+          Effect.suspend(() => {
+            const usage = usages[Number(input.prompt)]
+            if (usage !== undefined) onUsage(usage)
+            return failing()
+          }),
+        ),
+      ),
+    )
+  })
 })
 
 describe("a machine that has no room for a process", () => {

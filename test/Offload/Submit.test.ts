@@ -36,6 +36,35 @@ const comparable = (result: Either.Either<Submitted, SubmitError>) =>
 const busy = (lines: Array<Line> = [], settings: Parameters<typeof service>[1] = {}) =>
   service(() => Effect.never, settings).pipe(Layer.provideMerge(captureLog(lines)))
 
+describe("a submission beyond what the settings allow", () => {
+  const bounds = {
+    timeout: 1000,
+    maxTimeout: 60_000,
+    maxAttempts: 1,
+    maxAttemptsLimit: 5,
+    resources: '{"llm":{"models":["small","large"]},"open":{}}',
+  }
+  const asks: ReadonlyArray<readonly [Partial<Submission>, object | null]> = [
+    [{ timeoutMillis: 60_000, maxAttempts: 5, input: { prompt: "p", model: "large" } }, null],
+    [{ resource: "open", input: { prompt: "p", model: "huge" } }, null],
+    [{ timeoutMillis: 60_001 }, { member: "timeoutSeconds", allowed: "at most 60" }],
+    [{ maxAttempts: 6 }, { member: "maxAttempts", allowed: "at most 5" }],
+    [{ input: { prompt: "p", model: "huge" } }, { member: "model", allowed: "one of small, large" }],
+  ]
+  for (const [members, expected] of asks) {
+    it.live(`is ${expected === null ? "none" : "refused, and saves nothing"}: ${JSON.stringify(members)}`, () =>
+      Effect.gen(function* () {
+        const submission = { ...usual, ...members }
+        const found = yield* Effect.either(longWay(submission))
+        expect(yield* begin(submission)).toSatisfy((rest) => expected === null || rest === null)
+        if (expected === null) return expect(Either.isRight(found)).toBe(true)
+        expect(Either.flip(found)).toMatchObject({ right: { _tag: "SubmissionNotAllowed", ...expected } })
+        expect((yield* (yield* Offload).list({ caller: "ada", limit: 9 })).jobs).toEqual([])
+      }).pipe(Effect.provide(busy([], bounds))),
+    )
+  }
+})
+
 /** Both permits are taken. */
 const occupied = Effect.zipRight(longWay(usual), longWay(usual))
 

@@ -1,7 +1,7 @@
 /** What every `Store` promises. A backend's test calls it in one line. */
 import { describe, expect, it } from "@effect/vitest"
 import { Array as Arr, Effect, Either, Exit, Fiber, type Layer, TestClock } from "effect"
-import type { NewJob } from "../../src/Job/Transition.js"
+import type { NewJob, Outcome } from "../../src/Job/Transition.js"
 import { isTerminal, type JobId, makeId, type Status } from "../../src/Job.js"
 import { type Counts, type Create, type Limits, Store, type Submitted } from "../../src/Store.js"
 import { failure, piece, roomy, submission, succeeded } from "./submission.js"
@@ -460,6 +460,47 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(yield* store.get(late)).toMatchObject({ status: "failed", error: { tag: "Expired" }, finishedAt: 100 })
         expect(yield* store.get(running)).toMatchObject({ status: "running" })
         expect(yield* store.advance({ retentionMillis: day })).toEqual({ ready: [], expired: [], removed: 0 })
+      }),
+    )
+
+    test(
+      "release lets those jobs of a resource go that wait because of a refusal, however far away their time is",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [refused, forEver, asked, failed, elsewhere, ready] = (yield* save(
+          {},
+          {},
+          {},
+          {},
+          { resource: "other" },
+          {},
+        )) as [JobId, JobId, JobId, JobId, JobId, JobId]
+        const end = (id: JobId, outcome: Outcome) =>
+          Effect.zipRight(store.claim(id, "demo"), store.settle(id, 1, outcome))
+        yield* end(refused, { _tag: "Refused", failure, retryAt: day })
+        yield* end(forEver, { _tag: "Refused", failure, retryAt: 8.64e18 })
+        yield* end(asked, { _tag: "Failed", failure: { ...failure, retryAfterMillis: day }, retryAt: day })
+        yield* end(failed, { _tag: "Failed", failure, retryAt: 100 })
+        yield* end(elsewhere, { _tag: "Refused", failure, retryAt: day })
+        expect((yield* store.list({ caller: "ada", limit: 10 })).jobs).toHaveLength(6)
+
+        const { events } = yield* store.get(refused)
+        let released = 0
+        let cursor: string | null | undefined
+        while (cursor !== null) {
+          const page = yield* store.release({ resource: "llm", limit: 1, cursor })
+          released += page.released
+          cursor = page.cursor
+        }
+        expect(released).toBe(3)
+        expect(yield* store.queued("llm", 10)).toEqual([refused, forEver, asked, ready])
+        expect(yield* store.queued("other", 10)).toEqual([])
+        // Waiting longer or shorter is no new state: its log has nothing new.
+        expect(yield* store.get(refused)).toMatchObject({ status: "queued", retryAt: null, events })
+        expect(yield* store.release({ resource: "llm" })).toEqual({ released: 0, cursor: null })
+        expect(yield* store.claim(refused, "demo")).toMatchObject({ job: { attempt: 2 } })
+        yield* TestClock.setTime(100)
+        expect((yield* store.advance({ retentionMillis: day })).ready.map(({ id }) => id)).toEqual([failed])
       }),
     )
 

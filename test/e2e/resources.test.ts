@@ -82,7 +82,7 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
   })
 
   it("are held when a quota is used up, though the command line exits with 0", async () => {
-    const { body } = await service.submit("rate-limit-as-success 12", { resource: "limited", maxAttempts: 1 })
+    const { body } = await service.submit("rejected-as-success 12", { resource: "limited", maxAttempts: 1 })
     await waitUntil(async () => (await state("limited")).heldUntil !== null)
     const held = Date.parse((await state("limited")).heldUntil)
     expect(held - Date.now()).toBeLessThan(12_000)

@@ -71,4 +71,30 @@ describe("OTLP", () => {
     expect(JSON.stringify(received)).toContain('"offload"')
     expect(JSON.stringify(received)).not.toMatch(/canary/)
   })
+
+  it("takes of a request what is on a list: no key, no cookie, no idempotency key, no header of one's own, no query", async () => {
+    const headers = {
+      authorization: "Bearer canary-key",
+      "proxy-authorization": "Basic canary-proxy",
+      cookie: "session=canary-cookie",
+      "idempotency-key": "canary-idempotency",
+      "x-token": "canary-token",
+      "x-forwarded-for": "canary-address",
+      referer: "http://localhost/canary-referer",
+      "user-agent": "agent-of-the-test",
+    }
+    const { body } = await service.submit(JSON.stringify({ text: "x" }), {}, headers)
+    await service.call("GET", `/jobs/${body.id}?canary=query`, undefined, headers)
+    await service.call("GET", "/jobs?cursor=canary-cursor", undefined, headers)
+    const attributes = () => spans().flatMap((span) => span.attributes)
+    const values = (key: string) =>
+      attributes()
+        .filter((attribute: Json) => attribute.key === key)
+        .map(({ value }: Json) => value.stringValue)
+    await expect.poll(() => values("url.path").filter((path) => path === "/jobs").length).toBeGreaterThan(1)
+    await expect.poll(() => values("url.path")).toContain(`/jobs/${body.id}`)
+    expect(values("http.request.header.user-agent")).toContain("agent-of-the-test")
+    expect(values("http.request.header.content-type")).toContain("application/json")
+    expect(JSON.stringify(received)).not.toMatch(/canary/)
+  })
 })

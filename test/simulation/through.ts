@@ -33,6 +33,7 @@ export const through = (current: () => Service, wrap: Wrap): Service => {
     awaitEvent: (id, after) => call("awaitEvent", (store) => store.awaitEvent(id, after)),
     output: (id) => call("output", (store) => store.output(id)),
     advance: (options) => call("advance", (store) => store.advance(options)),
+    release: (options) => call("release", (store) => store.release(options)),
     ping: call("ping", (store) => store.ping),
   }
 }

@@ -100,10 +100,13 @@ const names = new Map([
   ["system", "instructions"],
 ])
 
+/** What is asked of a resource to choose it. */
+type Target = Pick<Resource, "name" | "model" | "models">
+
 /** The job that a request asks for, with the same limits as that of `POST /jobs`. */
 export const toSubmission = (
   { input, instructions, metadata, model }: Request,
-  resources: ReadonlyArray<Pick<Resource, "name" | "model">>,
+  resources: ReadonlyArray<Target>,
 ): Either.Either<SubmitJob, OpenAiError> =>
   Either.flatMap(model == null ? Either.right({}) : choose(model, resources), (chosen) => {
     const items: ReadonlyArray<Item> = typeof input === "string" ? [{ role: "user", content: input }] : input
@@ -133,25 +136,34 @@ const promptOf = (items: ReadonlyArray<Item>): string => {
 
 /**
  * The resource and the model that a name means: a resource; `resource/model`, that model of it; else the first resource
- * that has this model.
+ * that has this model, or allows it.
  */
 const choose = (
   name: string,
-  resources: ReadonlyArray<Pick<Resource, "name" | "model">>,
+  resources: ReadonlyArray<Target>,
 ): Either.Either<{ readonly resource: string; readonly model?: string }, OpenAiError> => {
   if (resources.some((resource) => resource.name === name)) return Either.right({ resource: name })
   const slash = name.indexOf("/")
   const before = resources.find((resource) => resource.name === name.slice(0, Math.max(slash, 0)))
-  if (before !== undefined) return Either.right({ resource: before.name, model: name.slice(slash + 1) })
-  const owner = resources.find(({ model }) => model === name)
+  if (before !== undefined) {
+    const model = name.slice(slash + 1)
+    return before.models?.includes(model) === false
+      ? notFound(name, `Name one of ${before.models.map((each) => `${before.name}/${each}`).join(", ")}.`)
+      : Either.right({ resource: before.name, model })
+  }
+  const owner =
+    resources.find(({ model }) => model === name) ?? resources.find(({ models }) => models?.includes(name) === true)
   if (owner !== undefined) return Either.right({ resource: owner.name, model: name })
   const known = resources.map((resource) => resource.name).join(", ")
-  return Either.left(
+  return notFound(name, `Name a resource (${known}), or 'resource/model'.`)
+}
+
+const notFound = (name: string, remedy: string) =>
+  Either.left(
     new OpenAiError({
       status: 400,
       code: "model_not_found",
-      message: `The requested model '${name.slice(0, 100)}' does not exist. Name a resource (${known}), or 'resource/model'.`,
+      message: `The requested model '${name.slice(0, 100)}' does not exist. ${remedy}`,
       param: "model",
     }),
   )
-}

@@ -105,7 +105,8 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
 
     return {
       look: Effect.map(
-        call("look", () => Promise.all([queue.getRanges(["wait", "active"]), queue.getGlobalConcurrency()])),
+        // All of them: by default BullMQ gives the first two of each kind.
+        call("look", () => Promise.all([queue.getRanges(["wait", "active"], 0, -1), queue.getGlobalConcurrency()])),
         ([ids, ceiling]) => ({ ids: ids.filter((id) => isJobId(id)), ceiling }),
       ),
       add: (ids) =>

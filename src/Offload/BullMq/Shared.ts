@@ -7,7 +7,8 @@
  * | `resource:<name>` | hash | `permits`; `configured`: the permits of the settings that set them; `heldUntil`, `serviceMillis` or nothing |
  * | `turns:<name>` | hash | when each caller had its last turn, in milliseconds since the epoch |
  */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
+import { longestWaitMillis } from "../../Job/Plausible.js"
 import { type Client, command, type RedisError } from "../../Redis.js"
 import { StoreError } from "../../Store.js"
 
@@ -39,6 +40,13 @@ const number = (text: string | undefined): number | null => {
   return Number.isFinite(value) ? value : null
 }
 
+/** How far the clocks of two processes may be apart. */
+const clockMillis = 60 * 60 * 1000
+
+/** Nobody holds a resource for longer than a downstream is believed: such a time is from before that was so. */
+const heldUntil = (at: number | null, now: number): number | null =>
+  at !== null && at <= now + longestWaitMillis + clockMillis ? at : null
+
 export const make = (client: Client, prefix: string): Shared => {
   const key = (kind: "resource" | "turns", name: string) => `${prefix}${kind}:${encodeURIComponent(name)}`
   return {
@@ -46,15 +54,15 @@ export const make = (client: Client, prefix: string): Shared => {
       failing(
         "read",
         Effect.map(
-          command(() => client.hgetall(key("resource", resource))),
-          (fields) => {
+          Effect.all([command(() => client.hgetall(key("resource", resource))), Clock.currentTimeMillis]),
+          ([fields, now]) => {
             const permits = number(fields.permits)
             return permits === null
               ? null
               : {
                   permits,
                   configured: number(fields.configured) ?? permits,
-                  heldUntil: number(fields.heldUntil),
+                  heldUntil: heldUntil(number(fields.heldUntil), now),
                   serviceMillis: number(fields.serviceMillis),
                 }
           },

@@ -2,8 +2,8 @@
 import { Clock, Effect, Either } from "effect"
 import * as Transition from "../../Job/Transition.js"
 import { isTerminal, type JobId } from "../../Job.js"
-import { type Advanced, JobNotTerminal } from "../../Store.js"
-import { type Done, summary } from "../Due.js"
+import { type Advanced, JobNotTerminal, type Released } from "../../Store.js"
+import { type Done, type ReleaseOptions, summary } from "../Due.js"
 import { jobIds } from "../Jobs.js"
 import type { KvError } from "../Kv.js"
 import { command } from "./Connection.js"
@@ -28,6 +28,30 @@ export const advance = (
     const done = yield* Effect.forEach(due, (each) => Effect.either(end(jobs, each)), { concurrency })
     return yield* summary(done)
   })
+
+/** Ends the backoffs of refused jobs: see the contract. The cursor is that of `ZSCAN`, which misses nothing. */
+export const release = (
+  jobs: Jobs,
+  { cursor = "0", limit, resource }: ReleaseOptions,
+): Effect.Effect<Released, KvError> =>
+  Effect.gen(function* () {
+    const [next, found] = yield* command(() => jobs.client.zscan(jobs.keys.due("backoff"), cursor, "COUNT", limit))
+    const waiting = yield* jobs.readAll(jobIds(found.filter((_, at) => at % 2 === 0)))
+    const released = yield* Effect.forEach(
+      waiting.filter((job) => job.resource === resource && Transition.release(job) !== null),
+      ({ id }) => releaseOne(jobs, id),
+      { concurrency },
+    )
+    return { released: released.filter((is) => is).length, cursor: next === "0" ? null : next }
+  })
+
+const releaseOne = (jobs: Jobs, id: JobId): Effect.Effect<boolean, KvError> =>
+  jobs
+    .change(id, (job, now): Either.Either<Plan<boolean>> => {
+      const released = Transition.release(job)
+      return Either.right(released === null ? keep(false) : move(job, released, now, true))
+    })
+    .pipe(Effect.catchTag("JobNotFound", () => Effect.succeed(false)))
 
 interface Timer {
   readonly kind: Due
