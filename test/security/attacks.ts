@@ -16,8 +16,8 @@ export interface Facts {
   readonly setuid: string
 }
 
-/** `holds`, `open`, `todo` for what is being built, or words where there is nothing to test. */
-export type Cell = "holds" | "open" | "todo" | (string & {})
+/** `holds`, `open`, or words where there is nothing to test. */
+export type Cell = "holds" | "open" | (string & {})
 
 export interface Attack {
   readonly name: string
@@ -100,8 +100,7 @@ const readsSecrets: Attack = {
   print "environ of $_\\n" if index($all, '${webhookSecret}') >= 0 || index($all, 'mallory-key-') >= 0;
 }
 print "its own\\n" if grep { /${webhookSecret.replaceAll(/\W/g, "\\$&")}|mallory-key-/ } %ENV;`),
-  // The service's secrets are to leave its environment before the first command begins: `holds` from then on.
-  cells: ["holds", "holds", "holds", "holds", "holds", "todo"],
+  cells: ["holds", "holds", "holds", "holds", "holds", "holds"],
 }
 
 const readsOthersSecrets: Attack = {

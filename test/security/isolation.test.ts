@@ -119,10 +119,6 @@ describe.each(modeNames)("a command in the mode %s", (name) => {
     if (attack.isDangerous === true) await field.isWell()
   })
 
-  for (const attack of attacks.filter((attack) => cellOf(attack, name) === "todo")) {
-    it.todo(`${attack.name}: holds when the service's secrets leave its environment before the first command begins`)
-  }
-
   it("leaves the service and the other attempts well, whatever it tried", () => field.isWell())
 })
 
