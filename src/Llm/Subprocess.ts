@@ -21,7 +21,7 @@ import { type Ended, make as makeProcessTree, type ProcessTree } from "./Process
 import { killWhere } from "./Procfs.js"
 import { codeOf } from "./Spawn.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
-import { watch } from "./Watchdog.js"
+import { none, type Watchdog, watch } from "./Watchdog.js"
 
 /** How much of standard error is kept: its end. */
 const stderrBytes = 4096
@@ -33,6 +33,7 @@ interface Setup {
   readonly containment: Containment
   readonly identity: Identity
   readonly graceMillis: number
+  readonly watchdog: Watchdog
 }
 
 /** Beside the answer, a command line may tell of tools, thoughts and retries: a multiple of the answer's limit. */
@@ -155,6 +156,18 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
     yield* conclude(setup, request, ended, transcript, stderr.text())
   })
 
+/** What this service's own watchdog killed is no failure of the command: the attempt is interrupted. */
+const unlessKilled = <R>({ watchdog }: Setup, called: Effect.Effect<void, LlmError, R>) =>
+  Effect.suspend(() => {
+    const since = process.hrtime.bigint()
+    return Effect.catchAll(called, (error) =>
+      Effect.flatMap(
+        Effect.promise(() => watchdog.hasKilledSince(since)),
+        (isKilled) => (isKilled ? Effect.interrupt : Effect.fail(error)),
+      ),
+    )
+  })
+
 const conclude = (
   { adapter, resource }: Setup,
   { maxCostUsd }: LlmRequest,
@@ -190,16 +203,17 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
         reason: "OFFLOAD_CONTAINMENT is `namespace`, but this machine allows no PID namespace.",
       })
     }
+    // Nobody else begins the attempts of a process that has its store for itself.
+    const isWatched = Redacted.value(redisUrl) !== "" && role !== "api"
+    const watchdog = isWatched ? yield* watch(identity.owner, lease / 2) : none
     const setups = new Map(
       yield* Effect.forEach(resources, (resource) =>
         Effect.map(select(resource), (adapter): readonly [string, Setup] => [
           resource.name,
-          { resource, adapter, containment, identity, graceMillis: killGrace },
+          { resource, adapter, containment, identity, graceMillis: killGrace, watchdog },
         ]),
       ),
     )
-    // Nobody else begins the attempts of a process that has its store for itself.
-    if (Redacted.value(redisUrl) !== "" && role !== "api") yield* watch(identity.owner, lease / 2)
     yield* Effect.logInfo(`processes are held together by a ${containment.mode}`)
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
 
@@ -209,7 +223,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
       run: (request: LlmRequest) => {
         const setup = setups.get(request.resource)
         if (setup === undefined) return Effect.dieMessage(`The resource '${request.resource}' is not configured.`)
-        const run = Effect.annotateLogs(Effect.scoped(call(setup, request)), { module: "Llm" })
+        const run = Effect.annotateLogs(Effect.scoped(unlessKilled(setup, call(setup, request))), { module: "Llm" })
         const attributes = { resource: request.resource, attempt: request.attemptId, adapter: setup.adapter.name }
         // A span has its price where nobody traces, too.
         return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run

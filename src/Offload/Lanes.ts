@@ -2,11 +2,13 @@
  * What this process carries: for each resource the daemon fibers of its jobs, from their fork to their end. Which jobs
  * those are, and when, is decided by the `Dispatcher`.
  */
-import { Cause, Context, Effect, Exit, Fiber, Layer, Queue, type Scope } from "effect"
-import { deliveries, type JobId } from "../Job.js"
+import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue, Schedule, type Scope } from "effect"
+import { isSuspect } from "../Job/Transition.js"
+import { deliveries, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
+import { type Company, mayBegin, RunsAlone } from "./Alone.js"
 import { settleDelivery } from "./Delivery.js"
 import { logExpired } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
@@ -21,6 +23,9 @@ const tickMillis = 500
 
 /** How long after the grace of its processes an attempt may still wait for the store, while the service drains. */
 const hurryMillis = 3000
+
+/** How often a store that is down is told again that this process drains, in milliseconds. */
+const noteMillis = 500
 
 /** What the work of jobs needs, beside what a `Worker` has put into it. */
 type Needs = Outcomes | Store | Permits | Webhook
@@ -38,6 +43,16 @@ export interface Lane {
   readonly carried: Map<JobId, Carried>
   /** Of the carried jobs, those that have a permit or wait for one. */
   readonly active: Set<JobId>
+  /** The suspects that had their turn here, and wait until nothing else runs. */
+  readonly suspects: Set<JobId>
+}
+
+/** What a dispatcher has to know of a queued job. */
+export interface Candidate {
+  /** Whose job it is; nobody's, where it is not there, or cannot be read: its claim finds out. */
+  readonly caller: string
+  /** Whether it is ready, and must run alone. */
+  readonly isSuspect: boolean
 }
 
 /** How a dispatcher brings jobs to the lanes. */
@@ -56,12 +71,15 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
   Lanes,
   {
     readonly all: ReadonlyMap<string, Lane>
-    /** Forks a job, behind a permit of its resource. */
-    readonly carry: (lane: Lane, id: JobId, caller: string) => Effect.Effect<Fiber.RuntimeFiber<void>>
+    /** Forks a job, behind a permit of its resource. Where it may begin is to be asked before, in the same step. */
+    readonly carry: (lane: Lane, id: JobId, candidate: Candidate) => Effect.Effect<Fiber.RuntimeFiber<void>>
+    /** Whether a job may begin now, beside what this process carries: see `Alone.ts`. */
+    readonly mayBegin: (candidate: Pick<Candidate, "isSuspect">) => Effect.Effect<boolean>
+    /** Says which suspects of a lane wait for the others to end: from now on these have to take turns with them. */
+    readonly letWait: (lane: Lane, suspects: Iterable<JobId>) => Effect.Effect<void>
     /** The callers of a lane that may begin nothing more for now, by `OFFLOAD_MAX_RUNNING_PER_CALLER`. */
     readonly busy: (lane: Lane) => ReadonlySet<string>
-    /** Whose job it is; of one that is no more, or cannot be read, nobody's: its claim finds out. */
-    readonly callerOf: (id: JobId) => Effect.Effect<string, StoreError>
+    readonly look: (id: JobId) => Effect.Effect<Candidate, StoreError>
     /** Interrupts the fiber that carries a job, if there is one. Does not wait for its end. */
     readonly interrupt: (id: JobId) => Effect.Effect<void>
     /** See `Dispatcher.drain`. */
@@ -86,7 +104,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
 
         const lane = (name: string, settle: Lane["settle"]): [string, Lane] => [
           name,
-          { name, settle, carried: new Map(), active: new Set() },
+          { name, settle, carried: new Map(), active: new Set(), suspects: new Set() },
         ]
         const all = new Map<string, Lane>(
           config.resources.map((resource) => lane(resource.name, (id) => worker.settle({ id, resource }))),
@@ -97,24 +115,54 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         const asked = yield* Effect.makeLatch(false)
         const drained = yield* Effect.makeLatch(false)
         let draining = false
+        /** The job that runs alone. */
+        let alone: JobId | null = null
+        let waitingSince: number | null = null
 
-        const carry = ({ active, carried, name, settle }: Lane, id: JobId, caller: string) => {
+        const company = (): Company => ({
+          carried: [...all.values()].reduce((sum, { carried }) => sum + carried.size, 0),
+          isAlone: alone !== null,
+          waitingSince,
+        })
+
+        const letWait: Lanes["Type"]["letWait"] = ({ suspects }, ids) =>
+          Effect.map(Clock.currentTimeMillis, (now) => {
+            const next = [...ids]
+            suspects.clear()
+            for (const id of next) suspects.add(id)
+            const isWaiting = [...all.values()].some(({ suspects }) => suspects.size > 0)
+            waitingSince = isWaiting ? (waitingSince ?? now) : null
+          })
+
+        const waitNoMore = (lane: Lane, id: JobId) =>
+          lane.suspects.has(id)
+            ? letWait(
+                lane,
+                [...lane.suspects].filter((each) => each !== id),
+              )
+            : Effect.void
+
+        const carry = (lane: Lane, id: JobId, { caller, isSuspect }: Candidate) => {
+          const { active, carried, name, settle } = lane
           const onFree = () => {
             active.delete(id)
             changes.unsafeOffer({ _tag: "Free", resource: name })
           }
           return fork(settle(id), onFree).pipe(
             // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
-            Effect.mapInputContext((_: Context.Context<never>) => context),
+            Effect.mapInputContext((_: Context.Context<never>) => Context.add(context, RunsAlone, isSuspect)),
             Effect.tap((fiber) => {
               carried.set(id, { fiber, caller })
               active.add(id)
+              if (isSuspect) alone = id
               fiber.addObserver((exit) => {
                 carried.delete(id)
                 active.delete(id)
-                changes.unsafeOffer({ _tag: "Ended", resource: name, id, exit })
+                changes.unsafeOffer({ _tag: "Ended", resource: name, id, exit, wasAlone: alone === id })
+                if (alone === id) alone = null
               })
             }),
+            Effect.zipLeft(Effect.suspend(() => waitNoMore(lane, id))),
           )
         }
 
@@ -125,12 +173,12 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           return new Set(callers.filter((each) => callers.filter((caller) => caller === each).length >= maxPerCaller))
         }
 
-        const callerOf = (id: JobId): Effect.Effect<string, StoreError> =>
+        const look = (id: JobId): Effect.Effect<Candidate, StoreError> =>
           store.get(id).pipe(
-            Effect.map(({ caller }) => caller),
+            Effect.map(candidate),
             Effect.catchTags({
-              JobNotFound: () => Effect.succeed(""),
-              StoreError: (error) => (error.reason === "malformed" ? Effect.succeed("") : Effect.fail(error)),
+              JobNotFound: () => Effect.succeed(nobody),
+              StoreError: (error) => (error.reason === "malformed" ? Effect.succeed(nobody) : Effect.fail(error)),
             }),
           )
 
@@ -159,8 +207,19 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           ),
         )
 
+        // Nothing waits for it: a store that is down must not use up the time that running attempts have.
+        const note = store.drain.pipe(
+          Effect.catchAll((error) =>
+            Effect.logWarning("drain not noted in the store yet: attempts that are killed now become orphans").pipe(
+              Effect.annotateLogs({ error: error.message }),
+              Effect.zipRight(Effect.retry(store.drain, Schedule.spaced(noteMillis))),
+            ),
+          ),
+        )
+
         const drainNow = (stop: Effect.Effect<void>) =>
           Effect.gen(function* () {
+            const noting = yield* Effect.fork(Effect.interruptible(note))
             yield* stop
             const running = fibers()
             yield* Effect.logInfo("draining").pipe(
@@ -172,6 +231,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
             yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
             yield* outcomes.hurry
             yield* Fiber.awaitAll(late)
+            yield* Fiber.interrupt(noting)
             yield* Effect.logInfo("drained").pipe(
               Effect.annotateLogs({ finished: running.length - late.length, handedBack: late.length }),
             )
@@ -196,8 +256,11 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         return {
           all,
           carry,
+          mayBegin: ({ isSuspect }) =>
+            Effect.map(Clock.currentTimeMillis, (now) => mayBegin(isSuspect, company(), now)),
+          letWait,
           busy,
-          callerOf,
+          look,
           drain,
           isDraining: () => draining,
           interrupt: (id) =>
@@ -211,7 +274,12 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
                 discard: true,
               })
               const next = (change: Change) =>
-                change._tag === "Free" ? onFree(change.resource) : Effect.zipRight(feed(change.resource), after(change))
+                change._tag === "Free" ? onFree(change.resource) : Effect.zipRight(feedAfter(change), after(change))
+              /** What runs alone, and what waits for that, keeps the other resources waiting too. */
+              const feedAfter = ({ resource, wasAlone }: Ended) =>
+                wasAlone || waitingSince !== null
+                  ? Effect.forEach([...all.keys()], feed, { discard: true })
+                  : feed(resource)
               /** The job may have left a delivery. */
               const after = ({ exit, id, resource }: Ended) =>
                 Effect.zipRight(
@@ -242,7 +310,16 @@ interface Ended {
   readonly resource: string
   readonly id: JobId
   readonly exit: Exit.Exit<void>
+  readonly wasAlone: boolean
 }
+
+const nobody: Candidate = { caller: "", isSuspect: false }
+
+/** Of a queued job, or one that was. */
+export const candidate = (job: Job): Candidate => ({
+  caller: job.caller,
+  isSuspect: job.status === "queued" && job.retryAt === null && isSuspect(job),
+})
 
 /** Settling never fails; should it die of a bug, its job is an orphan, which the next tick finds. */
 const lost = (id: JobId, cause: Cause.Cause<never>) =>

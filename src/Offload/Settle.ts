@@ -175,9 +175,11 @@ const toOutcome = <E extends Tagged>(
 ): Effect.Effect<{ readonly outcome: Outcome; readonly level: Disposition["level"] }, never, Outcomes | Permits> =>
   Effect.gen(function* () {
     if (Exit.isSuccess(exit)) return { outcome: { _tag: "Succeeded", output: exit.value }, level: "Info" }
-    if (Cause.isInterruptedOnly(exit.cause)) return { outcome: { _tag: "Interrupted" }, level: "Info" }
-    const { failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
     const outcomes = yield* Outcomes
+    if (Cause.isInterruptedOnly(exit.cause)) {
+      return { outcome: { _tag: "Interrupted", retryAt: yield* outcomes.resumeAt(job) }, level: "Info" }
+    }
+    const { failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
     const permits = yield* Permits
     const retryAt = yield* outcomes.retryAt(job, failure)
     if (holdMillis !== undefined) {

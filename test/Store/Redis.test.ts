@@ -114,7 +114,7 @@ describe.skipIf(!hasRedis)("redis", () => {
     const orphans = (store: Store["Type"]) =>
       Effect.map(
         store.orphans(() => true),
-        (jobs) => jobs.map(({ id }) => id),
+        (found) => found.map(({ job }) => job.id),
       )
     const elsewhere = { pid: 1, startedTicks: "0", bootId: "another machine", pidNamespace: null, beat: 1 }
     const here = { ...elsewhere, bootId: readBootId(), pidNamespace: readNamespace() }
@@ -163,7 +163,7 @@ describe.skipIf(!hasRedis)("redis", () => {
       alone(60_000, (store, id) =>
         Effect.gen(function* () {
           expect(yield* orphans(store)).toEqual([])
-          expect((yield* store.orphans(() => false)).map((job) => job.id)).toEqual([id])
+          expect((yield* store.orphans(() => false)).map(({ job }) => job.id)).toEqual([id])
         }),
       ))
 

@@ -216,7 +216,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(begun[0]).toMatchObject({ job: { status: "running", attempt: 1 }, input: { prompt: "Say hello." } })
         expect(yield* store.running).toEqual([begun[0]?.job])
         expect(yield* store.orphans((carried) => carried === id)).toEqual([])
-        expect(yield* store.orphans(() => false)).toEqual([begun[0]?.job])
+        expect(yield* store.orphans(() => false)).toEqual([{ job: begun[0]?.job, drained: false }])
       }),
     )
 
@@ -318,21 +318,21 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
       Effect.gen(function* () {
         const store = yield* Store
         const [id] = (yield* save({})) as [JobId]
-        const claimed = yield* store.claim(id, "demo", "one")
+        const claimed = yield* store.claim(id, "demo", { name: "one" })
         expect(claimed).toMatchObject({ job: { attempt: 1, status: "running" } })
         yield* TestClock.adjust(10)
-        const again = yield* Effect.forEach(Arr.range(1, 20), () => store.claim(id, "demo", "one"), {
+        const again = yield* Effect.forEach(Arr.range(1, 20), () => store.claim(id, "demo", { name: "one" }), {
           concurrency: "unbounded",
         })
         expect(again).toEqual(again.map(() => claimed))
-        expect(yield* store.claim(id, "demo", "two")).toBe(null)
+        expect(yield* store.claim(id, "demo", { name: "two" })).toBe(null)
         expect(yield* store.claim(id, "demo")).toBe(null)
         expect((yield* store.events(id, 0)).events).toHaveLength(2)
         yield* store.settle(id, 1, { _tag: "Interrupted" })
-        expect(yield* store.claim(id, "demo", "two")).toMatchObject({ job: { attempt: 2 } })
-        expect(yield* store.claim(id, "demo", "one")).toBe(null)
+        expect(yield* store.claim(id, "demo", { name: "two" })).toMatchObject({ job: { attempt: 2 } })
+        expect(yield* store.claim(id, "demo", { name: "one" })).toBe(null)
         yield* store.settle(id, 2, succeeded)
-        expect(yield* store.claim(id, "demo", "two")).toBe(null)
+        expect(yield* store.claim(id, "demo", { name: "two" })).toBe(null)
       }),
     )
 
