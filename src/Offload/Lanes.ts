@@ -207,7 +207,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           ),
         )
 
-        // Nothing waits for it: a store that is down must not use up the time that running attempts have.
+        // Nothing waits for it for long: a store that is down must not use up the time that running attempts have.
         const note = store.drain.pipe(
           Effect.catchAll((error) =>
             Effect.logWarning("drain not noted in the store yet: attempts that are killed now become orphans").pipe(
@@ -221,6 +221,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           Effect.gen(function* () {
             const noting = yield* Effect.fork(Effect.interruptible(note))
             yield* stop
+            yield* Effect.timeoutOption(Fiber.await(noting), noteMillis)
             const running = fibers()
             yield* Effect.logInfo("draining").pipe(
               Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
