@@ -72,7 +72,8 @@ describe("kill -9", () => {
       }
       expect([status, outcomes.at(-1), output.text]).toEqual(["succeeded", "succeeded", `job ${index}`])
     }
-    expect(jobs.filter(({ status }) => status === "succeeded").length).toBeGreaterThanOrEqual(49)
+    // Two deaths hit two jobs at most, and each further one a single suspect: five of them end no more than two.
+    expect(jobs.filter(({ status }) => status === "succeeded").length).toBeGreaterThanOrEqual(48)
     expect(most).toBeGreaterThan(0)
     expect(most).toBeLessThanOrEqual(2)
     // Their old order: each was first begun no sooner than the one before it.
