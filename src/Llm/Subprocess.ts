@@ -312,6 +312,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     const identity = identify(data)
     const hasUsers = resources.some(({ user }) => user !== null)
     const scratch = makeScratch(identity, resolve(data), hasUsers)
+    yield* Effect.addFinalizer(() => Effect.sync(scratch.close))
     const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
