@@ -70,7 +70,8 @@ export const SubmitJob = Schema.Struct({
   webhook: Schema.optional(Schema.Struct({ url: WebhookUrl })),
   maxAttempts: Schema.optional(
     Schema.Int.pipe(Schema.between(1, 100)).annotations({
-      description: "How many attempts may fail before the job does",
+      description:
+        "How many attempts may fail before the job does. Refused, interrupted and orphaned ones do not count",
     }),
   ),
 }).annotations({ identifier: "SubmitJob" })
@@ -88,6 +89,11 @@ export const Attempt = Schema.Struct({
   ending: Schema.NullOr(Ending).annotations({
     description: "How its processes were ended; null where they ended by themselves",
   }),
+  alone: Schema.optional(
+    Schema.Boolean.annotations({
+      description: "Nothing else ran in its process: the job was running in two deaths of the service before",
+    }),
+  ),
 }).annotations({ identifier: "Attempt" })
 
 const summary = {

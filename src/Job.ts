@@ -9,8 +9,9 @@
  * - **settle**: turn every outcome of the work into a log line and a stored record.
  * - **fork**: start a settled effect as a daemon fiber.
  * - **claim**: take a queued job into a new attempt.
- * - **orphan**: an attempt whose process died.
+ * - **orphan**: an attempt whose service died, or was taken for dead.
  * - **rescue**: give an orphan its outcome or its job's next attempt.
+ * - **suspect**: a job that was running in several deaths of the service; it is tried alone.
  * - **backoff**: the time between a failed attempt and the next one.
  * - **drain**: stop taking permits, let running attempts finish, hand back the rest.
  * - **webhook**: where the outcome of a job is to be told.
@@ -133,9 +134,15 @@ export const Ending = Schema.Struct({
 export type Ending = typeof Ending.Type
 
 /**
- * How an attempt ended. Two of them are no failure, and do not count towards `maxAttempts`: `interrupted` is a drain,
- * `refused` is an attempt that the machine or the downstream did not let begin. `orphaned` is a process that died under
- * it.
+ * How an attempt ended. `failed` alone counts towards `maxAttempts`.
+ *
+ * - `succeeded`, `failed`: the work ended by itself, or at one of its limits.
+ * - `refused`: the machine or the downstream did not let it begin. 100 of them fail the job.
+ * - `cancelled`: its caller asked for its end.
+ * - `interrupted`: the service ended it on purpose: a drain, or the watchdog of a process that was held up. It never
+ *   fails a job; from the second one in a row on, the job waits before its next attempt.
+ * - `orphaned`: the service died while it ran, or was taken for dead. A job with two of them is a suspect: it is tried
+ *   alone, and a third one, of an attempt that ran alone, fails it.
  */
 export const AttemptOutcome = Schema.Literal("succeeded", "failed", "refused", "cancelled", "interrupted", "orphaned")
 export type AttemptOutcome = typeof AttemptOutcome.Type
@@ -152,6 +159,8 @@ export const Attempt = Schema.Struct({
   cause: Schema.NullOr(StoredFailure),
   usage: Schema.NullOr(StoredUsage),
   ending: Schema.NullOr(Ending),
+  /** Nothing else ran in its process: the job was a suspect when the attempt began. Default: others may have run. */
+  alone: Schema.optional(Schema.Boolean),
 })
 export type Attempt = typeof Attempt.Type
 
@@ -197,7 +206,7 @@ export const Job = Schema.Struct({
   status: Status,
   /** The number of the newest attempt; 0 before the first. */
   attempt: Schema.Number,
-  /** How many attempts may fail before the job does. */
+  /** How many attempts may fail before the job does. See `AttemptOutcome` for those that do not count. */
   maxAttempts: Schema.Number,
   /** The longest that one attempt may run. */
   timeoutMillis: Schema.Number,
@@ -207,7 +216,7 @@ export const Job = Schema.Struct({
   startedAt: orNull(Schema.Number),
   finishedAt: orNull(Schema.Number),
   cancelRequestedAt: orNull(Schema.Number),
-  /** While queued after a failure: when its backoff ends. */
+  /** While queued after an attempt that must be waited out: when its backoff ends. */
   retryAt: orNull(Schema.Number),
   /** When it must have ended, waiting included. */
   deadlineAt: orNull(Schema.Number),

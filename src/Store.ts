@@ -11,7 +11,7 @@
  * - Times come from Effect's `Clock`.
  */
 import { Context, type Effect, type Either, Schema } from "effect"
-import type { NewJob, Outcome } from "./Job/Transition.js"
+import type { Claim, NewJob, Outcome } from "./Job/Transition.js"
 import type { Event, Input, Job, Piece, Status } from "./Job.js"
 import { JobId } from "./Job.js"
 
@@ -88,6 +88,13 @@ export interface JobWithInput {
 export interface Page {
   readonly jobs: ReadonlyArray<Job>
   readonly cursor: string | null
+}
+
+/** A running job whose attempt nobody carries any more. */
+export interface Orphan {
+  readonly job: Job
+  /** The process that claimed it had said `drain`: it was ending its attempts on purpose. */
+  readonly drained: boolean
 }
 
 /** How many jobs of a resource are in each state. */
@@ -207,11 +214,19 @@ export class Store extends Context.Tag("effect-offload/Store")<
      * Those of them whose attempt nobody carries any more: the process that claimed it is gone, or is this one, and
      * `isCarried` says no. A store that several processes share knows of each whether it lives.
      */
-    readonly orphans: (isCarried: (id: JobId) => boolean) => Effect.Effect<ReadonlyArray<Job>, StoreError>
+    readonly orphans: (isCarried: (id: JobId) => boolean) => Effect.Effect<ReadonlyArray<Orphan>, StoreError>
+
+    /**
+     * Says that this process is about to end, and ends its attempts on purpose: one write, however many they are. Those
+     * that it does not end itself are `drained` orphans from then on, whether they were claimed before or while this
+     * write was made. It claims nothing more: `claim` answers `null`, also where the write fails. A second call changes
+     * nothing. A later process does not inherit it. A store that several processes share forgets it after seven days.
+     */
+    readonly drain: Effect.Effect<void, StoreError>
 
     /**
      * Begins the next attempt of a job that `queued` may give. `null` where it is no longer queued, or in backoff, or
-     * its deadline has passed.
+     * its deadline has passed, or it is a suspect and the claim is not `alone`, or this process drains.
      *
      * `name` tells one claim from all others: made again under it while its attempt is the live one, a claim answers
      * that attempt and changes nothing, so that one which failed with a `StoreError` can be made again.
@@ -219,7 +234,7 @@ export class Store extends Context.Tag("effect-offload/Store")<
     readonly claim: (
       id: JobId,
       adapter: string,
-      name?: string,
+      how?: Claim,
     ) => Effect.Effect<JobWithInput | null, JobNotFound | StoreError>
 
     /**

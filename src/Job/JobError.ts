@@ -184,12 +184,18 @@ export class Expired extends Schema.TaggedError<Expired>()("Expired", {
   }
 }
 
-/** The service died, or lost the attempt, while it ran. */
+/** The service died, or was taken for dead, while the attempt ran. */
 export class Orphaned extends Schema.TaggedError<Orphaned>()("Orphaned", {
   attempt: Schema.Number,
+  /** In how many deaths of the service the job was running, this one included. */
+  deaths: Schema.Number,
+  /** Whether nothing else ran in the process that died: no other job can be the cause. */
+  alone: Schema.Boolean,
 }) {
   override get message(): string {
-    return `The service ended while attempt ${this.attempt} ran; its output up to then is kept.`
+    return this.alone
+      ? `The service died while attempt ${this.attempt} ran alone, and in ${this.deaths - 1} attempts before it: this job is taken for the cause, and is not tried again. Its output up to then is kept.`
+      : `The service died while attempt ${this.attempt} ran. This costs the job no attempt. Its output up to then is kept.`
   }
 }
 
@@ -330,10 +336,11 @@ export const dispositions = {
     remedy: "Raise `deadlineSeconds`, or add permits to the resource.",
   },
   Orphaned: {
-    title: "Attempt lost with its process",
+    title: "Service died during the attempt",
     retryable: true,
     level: "Warning",
-    remedy: "Find out why the service was killed; the next attempt follows by itself.",
+    remedy:
+      "The next attempt follows by itself; after two deaths it runs alone. A job that fails with this error ran alone when the service died for the third time: look at the end of the service's log and at the system's (memory, signals) for what ended it, and change the job before you retry it.",
   },
   Defect: {
     title: "Unforeseen failure",
@@ -349,9 +356,14 @@ const maxCause = 8192
 
 const tail = (text: string, limit: number): string => (text.length <= limit ? text : `…${text.slice(1 - limit)}`)
 
+const dispositionOf = (error: JobError): Disposition => {
+  const disposition: Disposition = dispositions[error._tag]
+  return error._tag === "Orphaned" && error.alone ? { ...disposition, retryable: false } : disposition
+}
+
 /** The record that an error leaves in its job. */
 export const toFailure = (error: JobError): Failure => {
-  const { retryable, title } = dispositions[error._tag]
+  const { retryable, title } = dispositionOf(error)
   return {
     tag: error._tag,
     title,

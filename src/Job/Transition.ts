@@ -9,6 +9,10 @@
  *   ├──cancel──▶ cancelled
  *   └──expire──▶ failed (Expired)
  * ```
+ *
+ * Three counts decide what follows an attempt, and none of them adds to another: failures (`maxAttempts` of them fail
+ * the job), refusals (`maxRefused`), and deaths of the service (`maxDeaths` of them make the job a suspect, which runs
+ * alone; one more, of an attempt that ran alone, fails it).
  */
 import { Schema } from "effect"
 import type { Attempt, Failure, Input, Job, JobId, Metadata, Piece, Usage, Webhook } from "../Job.js"
@@ -44,7 +48,8 @@ export const Outcome = Schema.Union(
   Schema.TaggedStruct("Failed", { failure: StoredFailure, retryAt: Schema.Number, ...traces }),
   /** It could not begin, through no fault of the job. */
   Schema.TaggedStruct("Refused", { failure: StoredFailure, retryAt: Schema.Number, ...traces }),
-  Schema.TaggedStruct("Interrupted", traces),
+  /** The service ended it on purpose. Without `retryAt` the next attempt may begin at once. */
+  Schema.TaggedStruct("Interrupted", { retryAt: Schema.optional(Schema.UndefinedOr(Schema.Number)), ...traces }),
   Schema.TaggedStruct("Orphaned", { retryAt: Schema.Number }),
 )
 export type Outcome = typeof Outcome.Type
@@ -80,13 +85,29 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   claim: null,
 })
 
+/** How a job is claimed. */
+export interface Claim {
+  /** Tells this claim from all others. Default: it has no name, and cannot be made again. */
+  readonly name?: string | null | undefined
+  /** Whether nothing else runs in the process that claims, or begins while the attempt runs. Default: no. */
+  readonly alone?: boolean | undefined
+}
+
 /**
- * Begins the next attempt of a queued job. `null`: it is not queued, or in backoff, or its deadline has passed. The
- * claim that began the live attempt, made again under its name, gives the job as it is.
+ * Begins the next attempt of a queued job. `null`: it is not queued, or in backoff, or its deadline has passed, or it
+ * is a suspect and would not be alone. The claim that began the live attempt, made again under its name, gives the job
+ * as it is.
  */
-export const claim = (job: Job, adapter: string, now: number, name: string | null = null): Job | null => {
+export const claim = (
+  job: Job,
+  adapter: string,
+  now: number,
+  { alone = false, name = null }: Claim = {},
+): Job | null => {
   if (job.status === "running" && name !== null && job.claim === name) return job
   if (job.status !== "queued" || job.retryAt !== null || isPastDeadline(job, now)) return null
+  const isTriedAlone = isSuspect(job)
+  if (isTriedAlone && !alone) return null
   const attempt = job.attempt + 1
   return {
     ...job,
@@ -98,7 +119,17 @@ export const claim = (job: Job, adapter: string, now: number, name: string | nul
     usage: null,
     attempts: [
       ...job.attempts,
-      { attempt, adapter, startedAt: now, finishedAt: null, outcome: null, cause: null, usage: null, ending: null },
+      {
+        attempt,
+        adapter,
+        startedAt: now,
+        finishedAt: null,
+        outcome: null,
+        cause: null,
+        usage: null,
+        ending: null,
+        ...(isTriedAlone ? { alone: true } : {}),
+      },
     ],
     events: job.events + 1,
     outputFrom: job.events + 1,
@@ -159,13 +190,14 @@ export const settle = (job: Job, attempt: number, outcome: Outcome, now: number)
     case "Interrupted":
       return cancelled
         ? { ...endAttempt(job, outcome, "cancelled", null, now), status: "cancelled", finishedAt: now }
-        : { ...endAttempt(job, outcome, "interrupted", null, now), status: "queued" }
+        : { ...endAttempt(job, outcome, "interrupted", null, now), status: "queued", retryAt: outcome.retryAt ?? null }
     case "Failed":
       return again(endAttempt(job, outcome, "failed", outcome.failure, now), outcome.failure, outcome.retryAt, now)
     case "Refused":
       return again(endAttempt(job, outcome, "refused", outcome.failure, now), outcome.failure, outcome.retryAt, now)
     case "Orphaned": {
-      const failure = toFailure(new Orphaned({ attempt }))
+      const alone = job.attempts.at(-1)?.alone === true
+      const failure = toFailure(new Orphaned({ attempt, deaths: deaths(job) + 1, alone }))
       return again(endAttempt(job, {}, "orphaned", failure, now), failure, outcome.retryAt, now)
     }
   }
@@ -203,13 +235,28 @@ export const expire = (job: Job, now: number): Job | null =>
     : null
 
 /** How many attempts count towards `maxAttempts`. */
-export const failedAttempts = (job: Job): number => count(job, "failed") + count(job, "orphaned")
+export const failedAttempts = (job: Job): number => count(job, "failed")
 
 /** How many attempts could not begin. */
 export const refusedAttempts = (job: Job): number => count(job, "refused")
 
 /** So many refusals fail a job: neither its history nor its hope is endless. */
 export const maxRefused = 100
+
+/** In how many deaths of the service the job was running. */
+export const deaths = (job: Job): number => count(job, "orphaned")
+
+/** So many deaths make a job a suspect. A single one says nothing: any of those that ran may be the cause. */
+export const maxDeaths = 2
+
+/** Whether the next attempt of the job must run alone, so that the next death says whose fault it is. */
+export const isSuspect = (job: Job): boolean => deaths(job) >= maxDeaths
+
+/** How many of the newest attempts that have ended were interrupted, one after the other. */
+export const interruptedInARow = (job: Job): number => {
+  const ended = job.attempts.filter(({ outcome }) => outcome !== null)
+  return ended.length - 1 - ended.findLastIndex(({ outcome }) => outcome !== "interrupted")
+}
 
 /** What the attempts so far have cost, in US dollars, as far as their command lines told. */
 export const spentUsd = (job: Job): number =>

@@ -50,6 +50,8 @@ export interface Scratch {
   readonly trouble: () => ScratchError | null
   /** Removes what earlier runs of this installation left behind. */
   readonly sweep: Effect.Effect<void>
+  /** Removes the root, if no attempt of another process has a folder in it. */
+  readonly close: () => void
 }
 
 /** Where the folders may be, the preferred place first. */
@@ -108,6 +110,13 @@ export const make = (identity: Identity, data: string, hasUsers: boolean): Scrat
       }
     },
     sweep: Effect.forEach(roots, (each) => sweep(each, identity), { discard: true }),
+    close: () => {
+      try {
+        rmdirSync(root)
+      } catch {
+        // It is in use, or gone.
+      }
+    },
   }
 }
 

@@ -22,7 +22,7 @@ import { make as makeScratch, type Scratch } from "./Scratch.js"
 import { make as makeSpares, type Spares } from "./Spares.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
 import { findUser } from "./Users.js"
-import { watch } from "./Watchdog.js"
+import { none, type Watchdog, watch } from "./Watchdog.js"
 
 /** How much of standard error is kept: its end. */
 const stderrBytes = 4096
@@ -40,6 +40,7 @@ interface Setup {
   readonly graceMillis: number
   /** Why the machine did not start its newest attempt; `null` where it did. */
   readonly refusal: { reason: string | null }
+  readonly watchdog: Watchdog
 }
 
 /** Beside the answer, a command line may tell of tools, thoughts and retries: a multiple of the answer's limit. */
@@ -174,6 +175,17 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
 
 /** A command that was not waited for any longer. */
 const stopped: Ended = { _tag: "Stopped" }
+/** What this service's own watchdog killed is no failure of the command: the attempt is interrupted. */
+const unlessKilled = <R>({ watchdog }: Setup, called: Effect.Effect<void, LlmError, R>) =>
+  Effect.suspend(() => {
+    const since = process.hrtime.bigint()
+    return Effect.catchAll(called, (error) =>
+      Effect.flatMap(
+        Effect.promise(() => watchdog.hasKilledSince(since)),
+        (isKilled) => (isKilled ? Effect.interrupt : Effect.fail(error)),
+      ),
+    )
+  })
 
 const conclude = (
   { adapter, refusal }: Setup,
@@ -300,6 +312,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     const identity = identify(data)
     const hasUsers = resources.some(({ user }) => user !== null)
     const scratch = makeScratch(identity, resolve(data), hasUsers)
+    yield* Effect.addFinalizer(() => Effect.sync(scratch.close))
     const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
@@ -314,6 +327,10 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     }
     const { service, why } = found.right
     if (service.cgroups !== null) yield* Effect.addFinalizer(() => Effect.sync(() => service.cgroups?.close()))
+
+    // Nobody else begins the attempts of a process that has its store for itself.
+    const isWatched = Redacted.value(redisUrl) !== "" && role !== "api"
+    const watchdog = isWatched ? yield* watch(identity.owner, lease / 2) : none
 
     const setups = yield* Effect.forEach(resources, (resource) =>
       Effect.gen(function* () {
@@ -330,12 +347,19 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
           Effect.sync(() => makeSpares(() => start(service, profile))),
           ({ close }) => Effect.promise(close),
         )
-        return { resource, adapter, service, profile, spares, graceMillis: killGrace, refusal: { reason: null } }
+        return {
+          resource,
+          adapter,
+          service,
+          profile,
+          spares,
+          graceMillis: killGrace,
+          watchdog,
+          refusal: { reason: null },
+        }
       }),
     )
     const setupOf = new Map(setups.map((setup): readonly [string, Setup] => [setup.resource.name, setup]))
-    // Nobody else begins the attempts of a process that has its store for itself.
-    if (Redacted.value(redisUrl) !== "" && role !== "api") yield* watch(identity.owner, lease / 2)
     yield* announce(service, why, setups)
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
 
@@ -345,7 +369,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
       run: (request: LlmRequest) => {
         const setup = setupOf.get(request.resource)
         if (setup === undefined) return Effect.dieMessage(`The resource '${request.resource}' is not configured.`)
-        const run = Effect.annotateLogs(Effect.scoped(call(setup, request)), { module: "Llm" })
+        const run = Effect.annotateLogs(Effect.scoped(unlessKilled(setup, call(setup, request))), { module: "Llm" })
         const attributes = { resource: request.resource, attempt: request.attemptId, adapter: setup.adapter.name }
         // A span has its price where nobody traces, too.
         return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run

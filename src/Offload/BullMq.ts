@@ -3,7 +3,7 @@
  * same settled effect as the dispatcher of one process does. The store stays the one truth: an id that BullMQ brings is
  * looked up, and one that it lacks is brought to it, at each tick.
  */
-import { Clock, Effect, Fiber, Layer, Queue, Redacted } from "effect"
+import { Clock, Effect, Fiber, FiberSet, Layer, Queue, Redacted, Schedule } from "effect"
 import { isTerminal, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import * as Redis from "../Redis.js"
@@ -12,9 +12,8 @@ import * as Engine from "./BullMq/Engine.js"
 import * as Guard from "./BullMq/Guard.js"
 import * as Shared from "./BullMq/Shared.js"
 import { choose } from "./Choose.js"
-import { hostOfDelivery } from "./Delivery.js"
 import { Dispatcher, type Needs, releaseAll } from "./Dispatcher.js"
-import { type Lane, Lanes } from "./Lanes.js"
+import { candidate, type Lane, Lanes } from "./Lanes.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
 import type { SpoolError } from "./Spool.js"
@@ -24,6 +23,9 @@ const windows = 2
 
 /** How long one that waits for another process's attempt waits before it looks again, in milliseconds. */
 const lookMillis = 1000
+
+/** How long a place is kept with a job that may not begin beside another one, before it goes back, in milliseconds. */
+const backMillis = 200
 
 /** Longer than an idle worker listens, shorter than anybody wants to wait for a connection that is half open. */
 const commandMillis = 5000
@@ -63,6 +65,11 @@ const make = Effect.gen(function* () {
   )
   const shared = Shared.make(client, config.redisPrefix)
   const told = yield* Queue.sliding<Error>(1)
+  /** One at a time begins a job, or it would begin beside another one that is to be alone. */
+  const lock = Effect.unsafeMakeSemaphore(1)
+  /** What waits for BullMQ to pause or go on. */
+  const switching = yield* FiberSet.make<void>()
+  let isPaused = false
 
   const engineOptions: Engine.Options = {
     connect: () =>
@@ -139,13 +146,61 @@ const make = Effect.gen(function* () {
         return yield* handle(lane, job.id)
       }
       if (isTerminal(job.status) || (yield* isHeld(lane))) return "done"
-      // Between the look above and here nothing else runs: it is not carried yet.
-      const carried = lane.carried.get(job.id)
-      yield* Fiber.await(
-        carried?.fiber ?? (yield* lanes.carry(lane, job.id, { caller: job.caller, host: hostOfDelivery(job) })),
-      )
+      const fiber = yield* carryIfMay(lane, job)
+      if (fiber === null) return yield* candidate(job).isSuspect ? waitToBeAlone(lane, job.id) : makeRoom
+      yield* regulate
+      yield* Fiber.await(fiber)
+      yield* regulate
       return yield* end(lane, job.id)
     })
+
+  /** `null`: it may not begin beside what this node carries. */
+  const carryIfMay = (lane: Lane, job: Job) =>
+    lock.withPermits(1)(
+      Effect.gen(function* () {
+        const carried = lane.carried.get(job.id)
+        if (carried !== undefined) return carried.fiber
+        return (yield* lanes.mayBegin(candidate(job))) ? yield* lanes.carry(lane, job.id, candidate(job)) : null
+      }),
+    )
+
+  /** The suspect keeps its place, so that the ceiling holds; the other nodes go on with the rest. */
+  const waitToBeAlone = (lane: Lane, id: JobId): Effect.Effect<Engine.Taken> =>
+    lanes
+      .letWait(lane, [...lane.suspects, id])
+      .pipe(
+        Effect.zipRight(regulate),
+        Effect.zipRight(Effect.timeoutOption(untilNothingRuns, lookMillis)),
+        Effect.zipRight(Effect.suspend(() => handle(lane, id))),
+      )
+
+  const untilNothingRuns = Effect.repeat(lanes.mayBegin({ isSuspect: true }), {
+    until: (may) => may,
+    schedule: Schedule.spaced(backMillis),
+  })
+
+  const forget = (lane: Lane, id: JobId) =>
+    Effect.suspend(() =>
+      lanes.letWait(
+        lane,
+        [...lane.suspects].filter((each) => each !== id),
+      ),
+    )
+
+  /** Another node begins it. This one is about to take nothing more; without a pause it would take this one again. */
+  const makeRoom: Effect.Effect<Engine.Taken> = Effect.suspend(() =>
+    Effect.zipRight(regulate, Effect.as(Effect.sleep(backMillis), "back" as const)),
+  )
+
+  /** Has this node take nothing while a suspect runs alone, and in the closed turns before: see `Alone.ts`. */
+  const regulate = Effect.gen(function* () {
+    const pauses = !(yield* lanes.mayBegin({ isSuspect: false }))
+    if (pauses === isPaused || lanes.isDraining()) return
+    isPaused = pauses
+    for (const { work } of all.values()) {
+      if (work !== null) yield* FiberSet.run(switching, pauses ? work.pause : work.resume)
+    }
+  })
 
   /**
    * Another process may have claimed the job meanwhile, which had been brought the id before, and lost its place to an
@@ -173,7 +228,7 @@ const make = Effect.gen(function* () {
           ? null
           : yield* engine.work(
               known.permits,
-              (id) => handle(lane, id),
+              (id) => Effect.ensuring(handle(lane, id), forget(lane, id)),
               () => asked.unsafeOffer(undefined),
             )
       const busy: Busy = { lane, engine, work, asked, known, turns: new Map(), full: false }
@@ -232,7 +287,7 @@ const make = Effect.gen(function* () {
         concurrency: "unbounded",
         discard: true,
       }),
-      guard.lookAll,
+      Effect.zipRight(guard.lookAll, regulate),
     ),
     stop: Effect.forEach([...all.values()], ({ work }) => work?.pause ?? Effect.void, { discard: true }),
   })

@@ -67,6 +67,10 @@ export const choose = <E>({
     }
   })
 
+/** Whether one more job of an owner may begin beside those that run. */
+export const admits = (limits: OwnerLimits, running: ReadonlyArray<Owner>, owner: Owner): boolean =>
+  count(limits, running).admits(owner)
+
 const count = ({ perCaller, perHost }: OwnerLimits, running: ReadonlyArray<Owner>) => {
   const callers = new Map<string, number>()
   const hosts = new Map<string, number>()

@@ -8,8 +8,8 @@ import type { JobId } from "../Job.js"
 import type { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError, type Turns } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
-import { choose } from "./Choose.js"
-import { type Lane, Lanes } from "./Lanes.js"
+import { admits, choose } from "./Choose.js"
+import { type Candidate, type Lane, Lanes } from "./Lanes.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
 import type { Spool, SpoolError } from "./Spool.js"
@@ -69,38 +69,72 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
 
       /** When each caller had its last turn: there are as many as keys were given out. */
       const last = new Map([...lanes.all.keys()].map((name) => [name, new Map<string, number>()]))
-      /** One at a time forks jobs of a lane, or two of them would fork the same one. */
-      const locks = new Map([...lanes.all.keys()].map((name) => [name, Effect.unsafeMakeSemaphore(1)]))
+      /** One at a time forks jobs, or two of them would fork the same one, or one beside another that is to be alone. */
+      const lock = Effect.unsafeMakeSemaphore(1)
       let turns = 0
 
       const turnsOf = (name: string) => last.get(name) ?? new Map<string, number>()
 
-      /** How many more jobs of a resource may be begun at `now`. */
-      const free = ({ active, name }: Lane, now: number): number => {
+      /** Whether nothing of a resource may be begun at `now`, whatever runs. */
+      const isShut = ({ name }: Lane, now: number): boolean => {
         const usage = permits.usage(name)
-        if (lanes.isDraining() || usage === null || (usage.heldUntil ?? 0) > now) return 0
-        return Math.max(0, usage.permits - active.size)
+        return lanes.isDraining() || usage === null || usage.permits === 0 || (usage.heldUntil ?? 0) > now
       }
+
+      /** How many more jobs of a resource may be begun at `now`. */
+      const free = (lane: Lane, now: number): number =>
+        isShut(lane, now) ? 0 : Math.max(0, (permits.usage(lane.name)?.permits ?? 0) - lane.active.size)
+
+      const begin = (lane: Lane, id: JobId, candidate: Candidate) =>
+        Effect.suspend(() => {
+          turnsOf(lane.name).set(candidate.caller, ++turns)
+          return lanes.carry(lane, id, candidate)
+        })
+
+      /** Begins the first suspect that waits, if nothing runs; forgets those that need not wait any more. */
+      const forkSuspect = (lane: Lane): Effect.Effect<void, StoreError> =>
+        Effect.gen(function* () {
+          if (lane.suspects.size === 0) return
+          const waiting = yield* Effect.filter(lane.suspects, (id) =>
+            Effect.map(lanes.look(id), ({ isSuspect }) => isSuspect && !lane.carried.has(id)),
+          )
+          yield* lanes.letWait(lane, waiting)
+          const room = free(lane, yield* Clock.currentTimeMillis)
+          for (const id of room > 0 ? waiting : []) {
+            const candidate = yield* lanes.look(id)
+            if (!admits(lane.limits, lanes.running(lane), candidate) || !(yield* lanes.mayBegin(candidate))) continue
+            yield* begin(lane, id, candidate)
+            return
+          }
+        })
 
       const forkNext = (lane: Lane): Effect.Effect<void, StoreError> =>
         Effect.gen(function* () {
           const room = free(lane, yield* Clock.currentTimeMillis)
           if (room === 0) return
-          const { carried, limits, name } = lane
+          const { carried, limits, name, suspects } = lane
           const next = yield* choose({
             room,
             limits,
             running: lanes.running(lane),
             // A carried job stays in the queue until its fiber has claimed it.
-            isTaken: (id) => carried.has(id) || outcomes.unreadable.has(id),
-            taken: carried.size + outcomes.unreadable.size,
+            isTaken: (id) => carried.has(id) || suspects.has(id) || outcomes.unreadable.has(id),
+            taken: carried.size + suspects.size + outcomes.unreadable.size,
             queued: (limit, skip) => store.queued(name, limit, { last: turnsOf(name), skip }),
             ownerOf: lanes.ownerOf,
           })
-          for (const [id, owner] of next) {
-            turnsOf(name).set(owner.caller, ++turns)
-            yield* lanes.carry(lane, id, owner)
+          let passed = 0
+          for (const id of next.keys()) {
+            const candidate = yield* lanes.look(id)
+            if (yield* lanes.mayBegin(candidate)) yield* begin(lane, id, candidate)
+            else if (candidate.isSuspect) {
+              yield* lanes.letWait(lane, [...suspects, id])
+              passed++
+              // It is the process's turn to begin nothing, or something runs alone.
+            } else return
           }
+          // In place of those that wait to be alone, others may begin.
+          if (passed > 0) yield* forkNext(lane)
         })
 
       const unlessStoreIsDown = (lane: Lane, forked: Effect.Effect<void, StoreError>) =>
@@ -118,11 +152,16 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       const feed = (resource: string): Effect.Effect<void> =>
         Effect.flatMap(Clock.currentTimeMillis, (now) => {
           const lane = lanes.all.get(resource)
-          const lock = locks.get(resource)
-          return lane === undefined || lock === undefined || !isHungry(resource, now)
+          return lane === undefined || !(isHungry(resource, now) || lane.suspects.size > 0)
             ? Effect.void
-            : Effect.uninterruptible(lock.withPermits(1)(unlessStoreIsDown(lane, forkNext(lane))))
+            : Effect.uninterruptible(lock.withPermits(1)(unlessStoreIsDown(lane, forkAll(lane))))
         })
+
+      const forkAll = (lane: Lane): Effect.Effect<void, StoreError> =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          // Where nothing of its resource may begin, a suspect must not keep others waiting.
+          isShut(lane, now) ? lanes.letWait(lane, []) : Effect.zipRight(forkSuspect(lane), forkNext(lane)),
+        )
 
       yield* lanes.run({ feed, onFree: feed, tick: Effect.void, stop: Effect.void })
 

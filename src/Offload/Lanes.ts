@@ -2,11 +2,13 @@
  * What this process carries: for each resource the daemon fibers of its jobs, from their fork to their end. Which jobs
  * those are, and when, is decided by the `Dispatcher`.
  */
-import { Cause, Context, Effect, Exit, Fiber, Layer, Queue, type Scope } from "effect"
-import { deliveries, type JobId } from "../Job.js"
+import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue, Schedule, type Scope } from "effect"
+import { isSuspect } from "../Job/Transition.js"
+import { deliveries, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { Store, type StoreError } from "../Store.js"
 import type { Webhook } from "../Webhook.js"
+import { type Company, mayBegin, RunsAlone } from "./Alone.js"
 import type { Owner, OwnerLimits } from "./Choose.js"
 import { hostOfDelivery, settleDelivery } from "./Delivery.js"
 import { logExpired } from "./JobLog.js"
@@ -26,7 +28,8 @@ const hurryMillis = 3000
 /** How many jobs' owners are remembered. */
 const maxOwners = 1000
 
-const nobody: Owner = { caller: "", host: null }
+/** How often a store that is down is told again that this process drains, in milliseconds. */
+const noteMillis = 500
 
 /** What the work of jobs needs, beside what a `Worker` has put into it. */
 type Needs = Outcomes | Store | Permits | Webhook
@@ -46,6 +49,14 @@ export interface Lane {
   readonly carried: Map<JobId, Carried>
   /** Of the carried jobs, those that have a permit or wait for one. */
   readonly active: Set<JobId>
+  /** The suspects that had their turn here, and wait until nothing else runs. */
+  readonly suspects: Set<JobId>
+}
+
+/** What a dispatcher has to know of a queued job. */
+export interface Candidate extends Owner {
+  /** Whether it is ready, and must run alone. */
+  readonly isSuspect: boolean
 }
 
 /** How a dispatcher brings jobs to the lanes. */
@@ -64,12 +75,17 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
   Lanes,
   {
     readonly all: ReadonlyMap<string, Lane>
-    /** Forks a job, behind a permit of its resource. */
-    readonly carry: (lane: Lane, id: JobId, owner: Owner) => Effect.Effect<Fiber.RuntimeFiber<void>>
+    /** Forks a job, behind a permit of its resource. Where it may begin is to be asked before, in the same step. */
+    readonly carry: (lane: Lane, id: JobId, candidate: Candidate) => Effect.Effect<Fiber.RuntimeFiber<void>>
+    /** Whether a job may begin now, beside what this process carries: see `Alone.ts`. */
+    readonly mayBegin: (candidate: Pick<Candidate, "isSuspect">) => Effect.Effect<boolean>
+    /** Says which suspects of a lane wait for the others to end: from now on these have to take turns with them. */
+    readonly letWait: (lane: Lane, suspects: Iterable<JobId>) => Effect.Effect<void>
     /** The owners of the jobs of a lane that have a permit or wait for one. */
     readonly running: (lane: Lane) => ReadonlyArray<Owner>
-    /** Whose job it is; of one that is no more, or cannot be read, nobody's: its claim finds out. */
+    /** Whose job it is: this never changes. Of one that is gone, or cannot be read, nobody's: its claim finds out. */
     readonly ownerOf: (id: JobId) => Effect.Effect<Owner, StoreError>
+    readonly look: (id: JobId) => Effect.Effect<Candidate, StoreError>
     /** Interrupts the fiber that carries a job, if there is one. Does not wait for its end. */
     readonly interrupt: (id: JobId) => Effect.Effect<void>
     /** See `Dispatcher.drain`. */
@@ -94,7 +110,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
 
         const lane = (name: string, settle: Lane["settle"], limits: OwnerLimits): [string, Lane] => [
           name,
-          { name, settle, limits, carried: new Map(), active: new Set() },
+          { name, settle, limits, carried: new Map(), active: new Set(), suspects: new Set() },
         ]
         const most = (limit: number | null) => limit ?? Number.POSITIVE_INFINITY
         const jobLimits = { perCaller: most(config.maxRunningPerCaller), perHost: Number.POSITIVE_INFINITY }
@@ -110,24 +126,55 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         const asked = yield* Effect.makeLatch(false)
         const drained = yield* Effect.makeLatch(false)
         let draining = false
+        /** The job that runs alone. */
+        let alone: JobId | null = null
+        let waitingSince: number | null = null
 
-        const carry = ({ active, carried, name, settle }: Lane, id: JobId, owner: Owner) => {
+        const company = (): Company => ({
+          carried: [...all.values()].reduce((sum, { carried }) => sum + carried.size, 0),
+          isAlone: alone !== null,
+          waitingSince,
+        })
+
+        const letWait: Lanes["Type"]["letWait"] = ({ suspects }, ids) =>
+          Effect.map(Clock.currentTimeMillis, (now) => {
+            const next = [...ids]
+            suspects.clear()
+            for (const id of next) suspects.add(id)
+            const isWaiting = [...all.values()].some(({ suspects }) => suspects.size > 0)
+            waitingSince = isWaiting ? (waitingSince ?? now) : null
+          })
+
+        const waitNoMore = (lane: Lane, id: JobId) =>
+          lane.suspects.has(id)
+            ? letWait(
+                lane,
+                [...lane.suspects].filter((each) => each !== id),
+              )
+            : Effect.void
+
+        const carry = (lane: Lane, id: JobId, owner: Candidate) => {
+          const { isSuspect } = owner
+          const { active, carried, name, settle } = lane
           const onFree = () => {
             active.delete(id)
             changes.unsafeOffer({ _tag: "Free", resource: name })
           }
           return fork(settle(id), onFree).pipe(
             // The fiber outlives whoever submitted the job, and must not hold on to the request that it came with.
-            Effect.mapInputContext((_: Context.Context<never>) => context),
+            Effect.mapInputContext((_: Context.Context<never>) => Context.add(context, RunsAlone, isSuspect)),
             Effect.tap((fiber) => {
               carried.set(id, { fiber, owner })
               active.add(id)
+              if (isSuspect) alone = id
               fiber.addObserver((exit) => {
                 carried.delete(id)
                 active.delete(id)
-                changes.unsafeOffer({ _tag: "Ended", resource: name, id, exit })
+                changes.unsafeOffer({ _tag: "Ended", resource: name, id, exit, wasAlone: alone === id })
+                if (alone === id) alone = null
               })
             }),
+            Effect.zipLeft(Effect.suspend(() => waitNoMore(lane, id))),
           )
         }
 
@@ -137,25 +184,27 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         /** The owner of a job never changes: one that has to wait is looked up once. */
         const owners = new Map<JobId, Owner>()
 
+        const look = (id: JobId): Effect.Effect<Candidate, StoreError> =>
+          store.get(id).pipe(
+            Effect.map(candidate),
+            Effect.catchTags({
+              JobNotFound: () => Effect.succeed(nobody),
+              StoreError: (error) => (error.reason === "malformed" ? Effect.succeed(nobody) : Effect.fail(error)),
+            }),
+          )
+
         const ownerOf = (id: JobId): Effect.Effect<Owner, StoreError> =>
           Effect.suspend(() => {
             const known = owners.get(id)
             if (known !== undefined) return Effect.succeed(known)
-            return store.get(id).pipe(
-              Effect.map((job): Owner => {
-                const owner = { caller: job.caller, host: hostOfDelivery(job) }
-                for (const oldest of owners.keys()) {
-                  if (owners.size < maxOwners) break
-                  owners.delete(oldest)
-                }
-                owners.set(id, owner)
-                return owner
-              }),
-              Effect.catchTags({
-                JobNotFound: () => Effect.succeed(nobody),
-                StoreError: (error) => (error.reason === "malformed" ? Effect.succeed(nobody) : Effect.fail(error)),
-              }),
-            )
+            return Effect.map(look(id), (owner) => {
+              for (const oldest of owners.keys()) {
+                if (owners.size < maxOwners) break
+                owners.delete(oldest)
+              }
+              if (owner !== nobody) owners.set(id, owner)
+              return owner
+            })
           })
 
         const isCarried = (id: JobId) => [...all.values()].some(({ carried }) => carried.has(id))
@@ -183,9 +232,21 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           ),
         )
 
+        // Nothing waits for it for long: a store that is down must not use up the time that running attempts have.
+        const note = store.drain.pipe(
+          Effect.catchAll((error) =>
+            Effect.logWarning("drain not noted in the store yet: attempts that are killed now become orphans").pipe(
+              Effect.annotateLogs({ error: error.message }),
+              Effect.zipRight(Effect.retry(store.drain, Schedule.spaced(noteMillis))),
+            ),
+          ),
+        )
+
         const drainNow = (stop: Effect.Effect<void>) =>
           Effect.gen(function* () {
+            const noting = yield* Effect.fork(Effect.interruptible(note))
             yield* stop
+            yield* Effect.timeoutOption(Fiber.await(noting), noteMillis)
             const running = fibers()
             yield* Effect.logInfo("draining").pipe(
               Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
@@ -196,6 +257,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
             yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
             yield* outcomes.hurry
             yield* Fiber.awaitAll(late)
+            yield* Fiber.interrupt(noting)
             yield* Effect.logInfo("drained").pipe(
               Effect.annotateLogs({ finished: running.length - late.length, handedBack: late.length }),
             )
@@ -220,8 +282,12 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         return {
           all,
           carry,
+          mayBegin: ({ isSuspect }) =>
+            Effect.map(Clock.currentTimeMillis, (now) => mayBegin(isSuspect, company(), now)),
+          letWait,
           running,
           ownerOf,
+          look,
           drain,
           isDraining: () => draining,
           interrupt: (id) =>
@@ -235,7 +301,12 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
                 discard: true,
               })
               const next = (change: Change) =>
-                change._tag === "Free" ? onFree(change.resource) : Effect.zipRight(feed(change.resource), after(change))
+                change._tag === "Free" ? onFree(change.resource) : Effect.zipRight(feedAfter(change), after(change))
+              /** What runs alone, and what waits for that, keeps the other resources waiting too. */
+              const feedAfter = ({ resource, wasAlone }: Ended) =>
+                wasAlone || waitingSince !== null
+                  ? Effect.forEach([...all.keys()], feed, { discard: true })
+                  : feed(resource)
               /** The job may have left a delivery. */
               const after = ({ exit, id, resource }: Ended) =>
                 Effect.zipRight(
@@ -266,7 +337,17 @@ interface Ended {
   readonly resource: string
   readonly id: JobId
   readonly exit: Exit.Exit<void>
+  readonly wasAlone: boolean
 }
+
+const nobody: Candidate = { caller: "", host: null, isSuspect: false }
+
+/** Of a queued job, or one that was. */
+export const candidate = (job: Job): Candidate => ({
+  caller: job.caller,
+  host: hostOfDelivery(job),
+  isSuspect: job.status === "queued" && job.retryAt === null && isSuspect(job),
+})
 
 /** Settling never fails; should it die of a bug, its job is an orphan, which the next tick finds. */
 const lost = (id: JobId, cause: Cause.Cause<never>) =>

@@ -6,10 +6,11 @@ import { randomUUID } from "node:crypto"
 import { Clock, Context, Effect, Exit, identity, Layer, Random } from "effect"
 import type { Disposition } from "../Job/JobError.js"
 import { wait } from "../Job/Plausible.js"
-import { failedAttempts, type Outcome, refusedAttempts } from "../Job/Transition.js"
+import { deaths, failedAttempts, interruptedInARow, type Outcome, refusedAttempts } from "../Job/Transition.js"
 import type { Failure, Job, JobId, Piece } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { type JobWithInput, Store, type StoreError } from "../Store.js"
+import { RunsAlone } from "./Alone.js"
 import { logBegun, logOutcome } from "./JobLog.js"
 import { Spool } from "./Spool.js"
 
@@ -38,6 +39,14 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
      */
     readonly retryAt: (job: Job, failure: Failure | null) => Effect.Effect<number>
 
+    /**
+     * When the attempt after one that is interrupted now may begin; `undefined`: at once. A first interruption is a
+     * deploy, and delays nothing. From the second one in a row on the wait is 5 s, or the base of the retries where that
+     * is longer, doubled with each, at most the longest wait of the retries: a service that is stopped again and again
+     * does not begin a paid call each time.
+     */
+    readonly resumeAt: (job: Job) => Effect.Effect<number | undefined>
+
     /** Stores an outcome, and logs it. Ends when the store, or else the spool, has it. */
     readonly record: (ended: Ended) => Effect.Effect<void>
 
@@ -60,8 +69,14 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
       const backoff = (job: Job): number => {
         const { retryBase, retryMax, webhookRetry } = config
         return job.deliveryOf === null
-          ? Math.min(retryMax, retryBase * 2 ** (failedAttempts(job) + refusedAttempts(job)))
+          ? Math.min(retryMax, retryBase * 2 ** (failedAttempts(job) + refusedAttempts(job) + deaths(job)))
           : (webhookRetry[failedAttempts(job)] ?? Math.max(...webhookRetry))
+      }
+
+      const resumeMillis = (job: Job): number => {
+        const base = Math.max(config.retryBase, leastResumeMillis)
+        const before = interruptedInARow(job)
+        return before === 0 ? 0 : Math.min(Math.max(config.retryMax, base), base * 2 ** (before - 1))
       }
 
       const claim = (
@@ -70,7 +85,7 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
         name: string,
         pause = firstPause,
       ): Effect.Effect<JobWithInput | null> =>
-        store.claim(job.id, job.adapter, name).pipe(
+        Effect.flatMap(RunsAlone, (alone) => store.claim(job.id, job.adapter, { name, alone })).pipe(
           Effect.tap((claimed) => (claimed === null ? Effect.void : logBegun(claimed.job))),
           Effect.catchTags({
             JobNotFound: () => Effect.succeed(null),
@@ -129,6 +144,14 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
         hurry: Effect.sync(() => {
           hurried = true
         }),
+        resumeAt: (job) =>
+          Effect.gen(function* () {
+            const millis = resumeMillis(job)
+            if (millis === 0) return undefined
+            const now = yield* Clock.currentTimeMillis
+            const spread = yield* Random.nextRange(0.5, 1.5)
+            return now + Math.ceil(Math.max(leastResumeMillis, millis * spread))
+          }),
         retryAt: (job, failure) =>
           Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
@@ -139,6 +162,9 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
     }),
   )
 }
+
+/** A deploy that is made again within seconds is still a deploy; a stop loop takes less than this for each round. */
+const leastResumeMillis = 5000
 
 interface Claimable {
   readonly id: JobId

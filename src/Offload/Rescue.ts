@@ -4,8 +4,8 @@
  */
 import { Effect } from "effect"
 import { dispositions } from "../Job/JobError.js"
-import type { Job } from "../Job.js"
-import { Store, type StoreError } from "../Store.js"
+import type { Outcome } from "../Job/Transition.js"
+import { type Orphan, Store, type StoreError } from "../Store.js"
 import { logOutcome } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Spool, type SpoolError } from "./Spool.js"
@@ -31,20 +31,30 @@ export const rescue: Effect.Effect<void, StoreError | SpoolError, Store | Spool 
 
     if (killed + replayed + orphans.length > 0) {
       yield* Effect.logWarning("rescued what an earlier run left").pipe(
-        Effect.annotateLogs({ orphans: orphans.length, spooled: replayed, processesKilled: killed }),
+        Effect.annotateLogs({
+          orphans: orphans.filter(({ drained }) => !drained).length,
+          drained: orphans.filter(({ drained }) => drained).length,
+          spooled: replayed,
+          processesKilled: killed,
+        }),
       )
     }
   },
 ).pipe(Effect.annotateLogs({ module: "Offload" }))
 
-/** Gives a running job's attempt, which nothing carries any more, the outcome `Orphaned`. */
-export const rescueJob = (job: Job): Effect.Effect<void, StoreError, Store | Outcomes> =>
+/**
+ * Gives a running job's attempt, which nothing carries any more, its outcome: `Interrupted` where its process was
+ * draining, and was killed before the drain had ended; else `Orphaned`.
+ */
+export const rescueJob = ({ drained, job }: Orphan): Effect.Effect<void, StoreError, Store | Outcomes> =>
   Effect.gen(function* () {
     const store = yield* Store
     const outcomes = yield* Outcomes
-    const retryAt = yield* outcomes.retryAt(job, null)
-    const rescued = yield* store.settle(job.id, job.attempt, { _tag: "Orphaned", retryAt })
-    yield* logOutcome(rescued, dispositions.Orphaned.level)
+    const outcome: Outcome = drained
+      ? { _tag: "Interrupted", retryAt: yield* outcomes.resumeAt(job) }
+      : { _tag: "Orphaned", retryAt: yield* outcomes.retryAt(job, null) }
+    const rescued = yield* store.settle(job.id, job.attempt, outcome)
+    yield* logOutcome(rescued, drained ? "Info" : dispositions.Orphaned.level)
   }).pipe(
     // It was settled, or removed, meanwhile.
     Effect.catchTags({ StaleAttempt: () => Effect.void, JobNotFound: () => Effect.void }),

@@ -184,9 +184,11 @@ const toOutcome = <E extends Tagged>(
 ): Effect.Effect<{ readonly outcome: Outcome; readonly level: Disposition["level"] }, never, Outcomes | Permits> =>
   Effect.gen(function* () {
     if (Exit.isSuccess(exit)) return { outcome: { _tag: "Succeeded", output: plausible(exit.value) }, level: "Info" }
-    if (Cause.isInterruptedOnly(exit.cause)) return { outcome: { _tag: "Interrupted" }, level: "Info" }
-    const { evidence = "structured", failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
     const outcomes = yield* Outcomes
+    if (Cause.isInterruptedOnly(exit.cause)) {
+      return { outcome: { _tag: "Interrupted", retryAt: yield* outcomes.resumeAt(job) }, level: "Info" }
+    }
+    const { evidence = "structured", failure, holdMillis, level, refused = false } = handle(exit.cause, handlers)
     const retryAt = yield* outcomes.retryAt(job, failure)
     const millis = Plausible.wait(holdMillis)
     if (millis !== undefined) yield* refuse(job, evidence, millis)

@@ -12,6 +12,18 @@ export interface Decision<A> {
 
 const nothing: Piece = { at: 0, text: "" }
 
+/** `Transition.claim`, of a process that begins nothing once it drains; what it has begun it is told again. */
+export const claim = (
+  job: Job,
+  adapter: string,
+  now: number,
+  how: Transition.Claim | undefined,
+  isDraining: boolean,
+): Job | null => {
+  const claimed = Transition.claim(job, adapter, now, how)
+  return isDraining && claimed !== job ? null : claimed
+}
+
 export const append = (job: Job, attempt: number, piece: Piece): Either.Either<Decision<void>, StaleAttempt> => {
   const appended = Transition.append(job, attempt, piece)
   if (appended === null) return Either.left(new StaleAttempt({ id: job.id, attempt }))

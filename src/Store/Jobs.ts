@@ -2,6 +2,7 @@
  * The jobs of a `Kv`: reads them, and plans how one of them moves from a record to the next. What reads at once
  * throws `KvError`, as `Kv` does.
  */
+import { randomUUID } from "node:crypto"
 import { Effect, Either, Schema } from "effect"
 import { arising } from "../Job/Delivery.js"
 import { type Event, type Input, type Job, JobId } from "../Job.js"
@@ -24,6 +25,8 @@ export interface Jobs {
   readonly run: Commit.Commit["run"]
   readonly begin: Commit.Commit["begin"]
   readonly nextSequence: () => number
+  /** This process, as the one that claims: it has a name that no other has, and claims nothing once it drains. */
+  readonly claimant: { readonly name: string; isDraining: boolean }
 
   readonly find: (id: JobId) => Job | null
   readonly input: (id: JobId) => Input
@@ -91,6 +94,7 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
       run,
       begin,
       nextSequence,
+      claimant: { name: randomUUID(), isDraining: false },
       find,
       input: (id) => {
         const text = kv.get("inputs", id)

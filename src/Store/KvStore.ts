@@ -1,6 +1,5 @@
 /** The `Store` over a `Kv`: what each operation reads, decides and writes. */
 import { Effect, Either } from "effect"
-import * as Transition from "../Job/Transition.js"
 import { isTerminal, type Job } from "../Job.js"
 import { JobNotTerminal, type JobWithInput, type Store, type StoreError } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
@@ -8,7 +7,7 @@ import * as Decision from "./Decision.js"
 import * as Due from "./Due.js"
 import * as Jobs from "./Jobs.js"
 import * as Key from "./Key.js"
-import { type Kv, KvError, put, reading } from "./Kv.js"
+import { type Entry, type Kv, KvError, type Op, put, reading, remove } from "./Kv.js"
 import * as Listing from "./Listing.js"
 import { failing, named, namedCreate } from "./Named.js"
 import * as Queue from "./Queue.js"
@@ -55,15 +54,28 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   // The store has one process at a time: what that one does not carry, nobody does.
   orphans: (isCarried) =>
-    Effect.map(running(jobs), (found) => found.filter(({ id }) => !isCarried(id))).pipe(named("orphans")),
+    Effect.map(
+      Effect.zip(
+        running(jobs),
+        reading(() => drained(jobs)),
+      ),
+      ([found, isDrained]) =>
+        found.flatMap((job) => (isCarried(job.id) ? [] : [{ job, drained: isDrained.has(job.id) }])),
+    ).pipe(named("orphans")),
 
-  claim: (id, adapter, name) =>
+  drain: Effect.suspend(() => {
+    jobs.claimant.isDraining = true
+    return jobs.run(["drain"], () => Either.right({ ...answer(undefined), ops: noteDrain(jobs) }))
+  }).pipe(named("drain")),
+
+  claim: (id, adapter, how) =>
     jobs
       .change(id, (job, now): Either.Either<Plan<JobWithInput | null>> => {
-        const claimed = Transition.claim(job, adapter, now, name)
+        const claimed = Decision.claim(job, adapter, now, how, jobs.claimant.isDraining)
         if (claimed === null) return Either.right(answer(null))
         const withInput = { job: claimed, input: jobs.input(id) }
-        return Either.right(claimed === job ? answer(withInput) : jobs.move(job, claimed, now, withInput))
+        const owned = [put("running", id, jobs.claimant.name)]
+        return Either.right(claimed === job ? answer(withInput) : jobs.move(job, claimed, now, withInput, owned))
       })
       .pipe(named("claim")),
 
@@ -134,6 +146,27 @@ const running = (jobs: Jobs.Jobs) =>
     reading(() => Array.from(jobs.kv.keys("running", Key.all))),
     jobs.readAll,
   )
+
+/** Who claimed each running job. */
+const claimants = ({ kv }: Jobs.Jobs): ReadonlyArray<Entry> => Array.from(kv.entries("running", Key.all))
+
+/** The running jobs whose process said that it drains. */
+const drained = (jobs: Jobs.Jobs): ReadonlySet<string> =>
+  new Set(
+    claimants(jobs).flatMap(({ key, value }) =>
+      jobs.kv.get("meta", Key.key("drain", value)) === undefined ? [] : [key],
+    ),
+  )
+
+/** Says that this process drains, and forgets the earlier ones of which nothing runs any more. */
+const noteDrain = (jobs: Jobs.Jobs): ReadonlyArray<Op> => {
+  const named = new Set([jobs.claimant.name, ...claimants(jobs).map(({ value }) => value)])
+  const old = Array.from(jobs.kv.keys("meta", Key.under("drain")))
+  return [
+    ...old.filter((key) => !named.has(Key.parts(key)[1] ?? "")).map((key) => remove("meta", key)),
+    put("meta", Key.key("drain", jobs.claimant.name), "1"),
+  ]
+}
 
 /** What writes the record that was decided on, and its new output. */
 const plan =

@@ -1,6 +1,6 @@
 /**
- * What stands in the tables. Everything but `jobs`, `inputs`, `events` and `idempotency` is an index, and each index
- * is a function of the job's record (`indices`), so that it cannot say anything else.
+ * What stands in the tables. Everything but `jobs`, `inputs`, `events` and `idempotency` is an index, and the keys of
+ * each index are a function of the job's record (`indices`), so that they cannot say anything else.
  *
  * | table | key | value |
  * |---|---|---|
@@ -9,10 +9,10 @@
  * | events | id, event | an event of its log; the first one is that the job was queued, and is not there |
  * | ready | resource, caller, sequence: of jobs that can be claimed now | id |
  * | index | caller, resource, status, sequence: of all others | id |
- * | running | id | id |
+ * | running | id | who claimed it: the process, by a name that no other has |
  * | timers | `backoff`, `deadline` or `retention`, the time it counts from, id | id |
  * | idempotency | a digest of caller and key | the first use of the key |
- * | meta | `format`, `ping` | |
+ * | meta | `format`, `ping`; `drain`, process: it said that it drains | |
  */
 import { createHash } from "node:crypto"
 import { Either, ParseResult, Schema } from "effect"

@@ -3,7 +3,6 @@
  * what stands there.
  */
 import { Effect, Either, Layer, type Scope } from "effect"
-import * as Transition from "../Job/Transition.js"
 import { isTerminal, type JobId } from "../Job.js"
 import * as Redis from "../Redis.js"
 import { type Advanced, JobNotTerminal, type JobWithInput, Store, type StoreError } from "../Store.js"
@@ -113,12 +112,19 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       (ids) => jobs.readAll(jobIds(ids)),
     ).pipe(named("running")),
 
-    orphans: (isCarried) => Effect.flatMap(jobs.nodes.abandoned(isCarried), jobs.readAll).pipe(named("orphans")),
+    orphans: (isCarried) =>
+      Effect.gen(function* () {
+        const abandoned = yield* jobs.nodes.abandoned(isCarried)
+        const found = yield* jobs.readAll([...abandoned.keys()])
+        return found.map((job) => ({ job, drained: abandoned.get(job.id) === "drained" }))
+      }).pipe(named("orphans")),
 
-    claim: (id, adapter, name) =>
+    drain: jobs.nodes.drain.pipe(named("drain")),
+
+    claim: (id, adapter, how) =>
       Effect.flatMap(jobs.readWithInput(id), ({ input }) =>
         jobs.change(id, (job, now): Either.Either<Jobs.Plan<JobWithInput | null>> => {
-          const claimed = Transition.claim(job, adapter, now, name)
+          const claimed = Decision.claim(job, adapter, now, how, jobs.nodes.isDraining())
           if (claimed === null) return Either.right(keep(null))
           const withInput = { job: claimed, input }
           return Either.right(claimed === job ? keep(withInput) : move(job, claimed, now, withInput))

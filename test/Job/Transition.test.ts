@@ -7,6 +7,7 @@ import { failure, submission } from "../Store/submission.js"
 
 const succeeded: Transition.Outcome = { _tag: "Succeeded", output: {} }
 const interrupted: Transition.Outcome = { _tag: "Interrupted" }
+const orphaned = (retryAt = 0): Transition.Outcome => ({ _tag: "Orphaned", retryAt })
 const failed = (retryAt = 0, retryable = true): Transition.Outcome => ({
   _tag: "Failed",
   failure: { ...failure, retryable },
@@ -38,9 +39,9 @@ describe("a job", () => {
   })
 
   it("is given to its own claim again, and to no other", () => {
-    const claimed = must(Transition.claim(created(), "demo", 1, "one"))
-    expect(Transition.claim(claimed, "demo", 2, "one")).toBe(claimed)
-    expect(Transition.claim(claimed, "demo", 2, "two")).toBe(null)
+    const claimed = must(Transition.claim(created(), "demo", 1, { name: "one" }))
+    expect(Transition.claim(claimed, "demo", 2, { name: "one" })).toBe(claimed)
+    expect(Transition.claim(claimed, "demo", 2, { name: "two" })).toBe(null)
     expect(Transition.claim(running(), "demo", 2)).toBe(null)
   })
 
@@ -93,8 +94,8 @@ describe("a job", () => {
     const ready = must(Transition.ready(once, 50))
     expect(ready).toEqual({ ...once, retryAt: null })
     expect(Transition.ready(ready, 50)).toBe(null)
-    const twice = Transition.settle(must(Transition.claim(ready, "demo", 50)), 2, { _tag: "Orphaned", retryAt: 0 }, 60)
-    expect(twice).toMatchObject({ status: "failed", error: { tag: "Orphaned" }, finishedAt: 60 })
+    const twice = Transition.settle(must(Transition.claim(ready, "demo", 50)), 2, failed(), 60)
+    expect(twice).toMatchObject({ status: "failed", error: failure, finishedAt: 60 })
   })
 
   it("fails at once where a retry is useless or too late", () => {
@@ -161,7 +162,9 @@ const outcome: fc.Arbitrary<Transition.Outcome> = fc.oneof(
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 3,
-    arbitrary: fc.constant<Step>({ name: "claim", move: (job, now) => Transition.claim(job, "demo", now) }),
+    arbitrary: fc
+      .boolean()
+      .map((alone): Step => ({ name: "claim", move: (job, now) => Transition.claim(job, "demo", now, { alone }) })),
   },
   {
     weight: 3,
@@ -199,8 +202,75 @@ describe("an attempt that was refused", () => {
   })
 })
 
+describe("a job whose service dies", () => {
+  const claimed = (job: Job, alone: boolean) =>
+    must(Transition.claim(must(Transition.ready(job, 0) ?? job), "demo", 0, { alone }))
+  /** Dies in this many attempts, each of them alone where it must be. */
+  const diedIn = (deaths: number, job = created({ maxAttempts: 1 })): Job =>
+    deaths === 0 ? job : must(Transition.settle(claimed(diedIn(deaths - 1, job), true), deaths, orphaned(), 0))
+
+  it("uses up no attempt, with maxAttempts 1 too", () => {
+    expect(diedIn(1)).toMatchObject({ status: "queued", error: { tag: "Orphaned", retryable: true } })
+    expect(Transition.failedAttempts(diedIn(2))).toBe(0)
+    const failedAfterwards = Transition.settle(claimed(diedIn(2), true), 3, failed(), 9)
+    expect(failedAfterwards).toMatchObject({ status: "failed", error: failure })
+  })
+
+  it("is begun beside others after one death, and alone after two", () => {
+    expect(claimed(diedIn(1), false).attempts.at(-1)).not.toHaveProperty("alone")
+    expect(Transition.isSuspect(diedIn(1))).toBe(false)
+    const suspect = must(Transition.ready(diedIn(2), 0))
+    expect(Transition.isSuspect(suspect)).toBe(true)
+    expect(Transition.claim(suspect, "demo", 0)).toBe(null)
+    expect(Transition.claim(suspect, "demo", 0, { alone: true })?.attempts.at(-1)).toMatchObject({ alone: true })
+  })
+
+  it("fails with its third death, in which it ran alone, and the error says so", () => {
+    const job = diedIn(3)
+    expect(job).toMatchObject({
+      status: "failed",
+      error: { tag: "Orphaned", retryable: false, detail: expect.stringContaining("alone") },
+    })
+    expect(job.attempts.map(({ outcome }) => outcome)).toEqual(["orphaned", "orphaned", "orphaned"])
+  })
+
+  it("is not blamed for a third death in which others ran too, as the version before began it", () => {
+    const before = must(Transition.settle(claimed(diedIn(1), false), 2, orphaned(), 0))
+    const beside = {
+      ...claimed(before, true),
+      attempts: claimed(before, true).attempts.map(({ alone: _, ...rest }) => rest),
+    }
+    expect(Transition.settle(beside, 3, orphaned(), 9)).toMatchObject({ status: "queued" })
+  })
+
+  it("is cancelled by a death where a cancel was asked for, alone or not", () => {
+    const asked = must(Transition.cancel(claimed(diedIn(2), true), 0))
+    expect(Transition.settle(asked, 3, orphaned(), 9)).toMatchObject({ status: "cancelled" })
+  })
+})
+
+describe("a job that is interrupted", () => {
+  it("waits until the time that the outcome says, and counts the interruptions in a row", () => {
+    let job = created({ maxAttempts: 1 })
+    const interrupt = (retryAt?: number) => {
+      const running = must(Transition.claim(must(Transition.ready(job, 9) ?? job), "demo", 9, { alone: true }))
+      job = must(Transition.settle(running, running.attempt, { _tag: "Interrupted", retryAt }, 9))
+    }
+    interrupt()
+    expect(job).toMatchObject({ status: "queued", retryAt: null, error: null })
+    expect(Transition.interruptedInARow(job)).toBe(1)
+    interrupt(9)
+    expect(job).toMatchObject({ status: "queued", retryAt: 9, error: null })
+    expect(Transition.interruptedInARow(must(Transition.claim(must(Transition.ready(job, 9)), "demo", 9)))).toBe(2)
+    const running = must(Transition.claim(must(Transition.ready(job, 9)), "demo", 9))
+    const died = must(Transition.settle(running, 3, orphaned(), 9))
+    expect(Transition.interruptedInARow(died)).toBe(0)
+    expect(Transition.interruptedInARow(created())).toBe(0)
+  })
+})
+
 describe("in any life of a job", () => {
-  it("terminal states never change, one attempt lives, failures stay within the limit, interruption is free", () => {
+  it("terminal states never change, one attempt lives, failures and deaths stay within the limit, interruption is free", () => {
     fc.assert(
       fc.property(life, ({ deadlineMillis, maxAttempts, steps }) => {
         let now = 0
@@ -217,6 +287,10 @@ describe("in any life of a job", () => {
           expect(next.attempts.map(({ attempt }) => attempt)).toEqual(next.attempts.map((_, n) => n + 1))
           expect(next.attempts.slice(0, -1)).toEqual(job.attempts.slice(0, next.attempts.length - 1))
           expect(Transition.failedAttempts(next)).toBeLessThanOrEqual(maxAttempts)
+          expect(Transition.deaths(next)).toBeLessThanOrEqual(Transition.maxDeaths + 1)
+          if (job.status === "queued" && next.status === "running" && Transition.isSuspect(job)) {
+            expect(next.attempts.at(-1)?.alone).toBe(true)
+          }
           expect(next.events - job.events).toBe(next.status === job.status ? 0 : 1)
           expect(next.finishedAt !== null).toBe(isTerminal(next.status))
           if (next.retryAt !== null) expect(next.status).toBe("queued")

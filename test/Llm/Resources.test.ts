@@ -90,6 +90,40 @@ describe("several resources", () => {
   })
 })
 
+const root = process.getuid?.() === 0
+
+describe("a user of a resource", () => {
+  it.skipIf(!root).each(modes)("runs its commands, with its home and in a folder of its own: %s", async (mode) => {
+    const command = sh("id -un; echo $HOME $USER; touch here $TMPDIR/there && stat -c '%U %a' . $TMPDIR; cat")
+    const resources = JSON.stringify({ other: { adapter: "command", command, user: "nobody" } })
+    const { result, text } = await withLlm({ data: data.folder, resources }, mode, ({ call }) =>
+      call({ resource: "other", input: { prompt: "p" } }),
+    )
+    expect(result).toEqual({})
+    expect(text).toBe("nobody\n/nonexistent nobody\nnobody 700\nnobody 700\np")
+  })
+
+  it("that the machine does not have refuses the start", async () => {
+    const resources = JSON.stringify({ other: { adapter: "command", command: ["true"], user: "no-such-user" } })
+    await expect(withLlm({ data: data.folder, resources }, "auto", async () => {})).rejects.toThrow(
+      root ? "no user 'no-such-user'" : "only a service that runs as root",
+    )
+  })
+})
+
+describe.each(modes)("a command that does not exit after its final event, in a %s", (mode) => {
+  it.each(["sleep 60", "trap '' TERM; sleep 60; sleep 60"])("is ended, and its answer counts: %s", async (rest) => {
+    const command = sh(`echo '${said("hello")}'; echo '${step(0.5, "stop")}'; ${rest}`)
+    const resources = JSON.stringify({ oc: { adapter: "opencode", command } })
+    const answer = await withLlm({ data: data.folder, resources }, mode, ({ call }) =>
+      call({ resource: "oc", timeoutMillis: 60_000 }),
+    )
+    expect(answer).toMatchObject({ text: "hello", result: { usage: { costUsd: 0.5 } } })
+    expect(answer.ending?.signals[0]).toBe("SIGTERM")
+    expect(answer.millis).toBeLessThan(50_000)
+  })
+})
+
 describe("the cost of an attempt", () => {
   const spends = sh(
     `echo '${said("begun")}'; echo '${step(0.4, "tool-calls")}'; echo '${step(0.4, "tool-calls")}'; echo '${said("more")}'; sleep 60`,

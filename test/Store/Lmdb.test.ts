@@ -61,6 +61,55 @@ const consistent = (callers: ReadonlyArray<string>) =>
   })
 
 describe("lmdb: the folder", () => {
+  it.scoped("knows over a restart which process drained, and a later one does not inherit it", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      const drained = Effect.flatMap(Store, (store) =>
+        Effect.map(
+          store.orphans(() => false),
+          (found) => found.map(({ drained, job }) => [job.id, drained]),
+        ),
+      )
+      const first = yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          const [a, b] = (yield* save({}, {})) as [JobId, JobId]
+          yield* store.claim(a, "demo")
+          yield* store.drain
+          return [a, b] as const
+        }),
+      )
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          expect(yield* drained).toEqual([[first[0], true]])
+          yield* store.claim(first[1], "demo")
+          expect(yield* drained).toEqual([
+            [first[0], true],
+            [first[1], false],
+          ])
+        }),
+      )
+      // A drain of this process says nothing of the one before it, and forgets nothing of the first.
+      yield* within(path)(Effect.flatMap(Store, (store) => store.drain))
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          expect(yield* drained).toEqual([
+            [first[0], true],
+            [first[1], false],
+          ])
+          for (const id of first) yield* store.settle(id, 1, succeeded)
+          yield* store.drain
+        }),
+      )
+      const noted = yield* Effect.map(table(path, "meta"), (meta) =>
+        Array.from(meta.getKeys()).filter((key) => key.startsWith("drain")),
+      )
+      expect(noted).toHaveLength(1)
+    }),
+  )
+
   it.scoped("keeps everything, in order, over a restart", () =>
     Effect.gen(function* () {
       const path = join(yield* folder, "made.for", "it")

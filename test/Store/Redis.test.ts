@@ -66,6 +66,34 @@ describe.skipIf(!hasRedis)("redis", () => {
         }),
       ))
 
+    it("drain each for itself: what one of them leaves is known as drained after its end, also to one that came later", () => {
+      const prefix = randomUUID()
+      const abandoned = (store: Store["Type"]) =>
+        Effect.map(
+          store.orphans(() => true),
+          (found) => found.map(({ drained, job }) => [job.id, drained]),
+        )
+      return run(
+        Effect.gen(function* () {
+          const left = yield* Effect.scoped(
+            Effect.gen(function* () {
+              const one = Context.get(yield* Layer.build(Layer.fresh(layer(prefix))), Store)
+              const { job } = yield* one.create(submission({ id: makeId(0) }), roomy)
+              yield* one.claim(job.id, "a")
+              yield* one.drain
+              return job.id
+            }),
+          )
+          const two = Context.get(yield* Layer.build(Layer.fresh(layer(prefix))), Store)
+          const { job } = yield* two.create(submission({ id: makeId(0) }), roomy)
+          yield* two.claim(job.id, "b")
+          expect(yield* abandoned(two)).toEqual([[left, true]])
+          expect((yield* two.orphans(() => false)).find((each) => each.job.id === job.id)?.drained).toBe(false)
+        }).pipe(Effect.scoped),
+        fresh,
+      )
+    })
+
     it("keep one limit, one idempotency key and one sequence between them", () =>
       both((one, two) =>
         Effect.gen(function* () {
@@ -114,7 +142,7 @@ describe.skipIf(!hasRedis)("redis", () => {
     const orphans = (store: Store["Type"]) =>
       Effect.map(
         store.orphans(() => true),
-        (jobs) => jobs.map(({ id }) => id),
+        (found) => found.map(({ job }) => job.id),
       )
     const elsewhere = { pid: 1, startedTicks: "0", bootId: "another machine", pidNamespace: null, beat: 1 }
     const here = { ...elsewhere, bootId: readBootId(), pidNamespace: readNamespace() }
@@ -163,7 +191,7 @@ describe.skipIf(!hasRedis)("redis", () => {
       alone(60_000, (store, id) =>
         Effect.gen(function* () {
           expect(yield* orphans(store)).toEqual([])
-          expect((yield* store.orphans(() => false)).map((job) => job.id)).toEqual([id])
+          expect((yield* store.orphans(() => false)).map(({ job }) => job.id)).toEqual([id])
         }),
       ))
 

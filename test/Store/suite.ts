@@ -216,7 +216,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(begun[0]).toMatchObject({ job: { status: "running", attempt: 1 }, input: { prompt: "Say hello." } })
         expect(yield* store.running).toEqual([begun[0]?.job])
         expect(yield* store.orphans((carried) => carried === id)).toEqual([])
-        expect(yield* store.orphans(() => false)).toEqual([begun[0]?.job])
+        expect(yield* store.orphans(() => false)).toEqual([{ job: begun[0]?.job, drained: false }])
       }),
     )
 
@@ -318,21 +318,21 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
       Effect.gen(function* () {
         const store = yield* Store
         const [id] = (yield* save({})) as [JobId]
-        const claimed = yield* store.claim(id, "demo", "one")
+        const claimed = yield* store.claim(id, "demo", { name: "one" })
         expect(claimed).toMatchObject({ job: { attempt: 1, status: "running" } })
         yield* TestClock.adjust(10)
-        const again = yield* Effect.forEach(Arr.range(1, 20), () => store.claim(id, "demo", "one"), {
+        const again = yield* Effect.forEach(Arr.range(1, 20), () => store.claim(id, "demo", { name: "one" }), {
           concurrency: "unbounded",
         })
         expect(again).toEqual(again.map(() => claimed))
-        expect(yield* store.claim(id, "demo", "two")).toBe(null)
+        expect(yield* store.claim(id, "demo", { name: "two" })).toBe(null)
         expect(yield* store.claim(id, "demo")).toBe(null)
         expect((yield* store.events(id, 0)).events).toHaveLength(2)
         yield* store.settle(id, 1, { _tag: "Interrupted" })
-        expect(yield* store.claim(id, "demo", "two")).toMatchObject({ job: { attempt: 2 } })
-        expect(yield* store.claim(id, "demo", "one")).toBe(null)
+        expect(yield* store.claim(id, "demo", { name: "two" })).toMatchObject({ job: { attempt: 2 } })
+        expect(yield* store.claim(id, "demo", { name: "one" })).toBe(null)
         yield* store.settle(id, 2, succeeded)
-        expect(yield* store.claim(id, "demo", "two")).toBe(null)
+        expect(yield* store.claim(id, "demo", { name: "two" })).toBe(null)
       }),
     )
 
@@ -379,11 +379,66 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(yield* store.get(a)).toMatchObject({ retryAt: null, events: 3 })
 
         yield* store.claim(a, "demo")
-        expect(yield* store.settle(a, 2, { _tag: "Orphaned", retryAt: 0 })).toMatchObject({
+        expect(yield* store.settle(a, 2, { _tag: "Failed", failure, retryAt: 0 })).toMatchObject({
           status: "failed",
-          error: { tag: "Orphaned" },
+          error: failure,
         })
         expect(yield* store.queued("llm", 9)).toEqual([b, c])
+      }),
+    )
+
+    test(
+      "whose service died use up none, make the job a suspect that is claimed alone, and fail it with the third death",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [id] = (yield* save({ maxAttempts: 1 })) as [JobId]
+        for (const attempt of [1, 2]) {
+          yield* store.claim(id, "demo")
+          const died = yield* store.settle(id, attempt, { _tag: "Orphaned", retryAt: 0 })
+          expect(died).toMatchObject({ status: "queued", error: { tag: "Orphaned" } })
+          yield* store.advance({ retentionMillis: day })
+        }
+        expect(yield* store.queued("llm", 9)).toEqual([id])
+        expect(yield* store.claim(id, "demo")).toBe(null)
+        expect(yield* store.claim(id, "demo", { alone: true })).toMatchObject({ job: { attempt: 3 } })
+        expect((yield* store.get(id)).attempts.map(({ alone = false }) => alone)).toEqual([false, false, true])
+        expect(yield* store.settle(id, 3, { _tag: "Orphaned", retryAt: 0 })).toMatchObject({
+          status: "failed",
+          error: { tag: "Orphaned", retryable: false },
+        })
+      }),
+    )
+
+    test(
+      "that are interrupted are repeated when their outcome says so, in the job's old place",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [a, b] = (yield* save({}, {})) as [JobId, JobId]
+        yield* store.claim(a, "demo")
+        const interrupted = yield* store.settle(a, 1, { _tag: "Interrupted", retryAt: 1000 })
+        expect(interrupted).toMatchObject({ status: "queued", retryAt: 1000, error: null })
+        expect(yield* store.queued("llm", 9)).toEqual([b])
+        yield* TestClock.setTime(1000)
+        expect((yield* store.advance({ retentionMillis: day })).ready.map(({ id }) => id)).toEqual([a])
+        expect(yield* store.queued("llm", 9)).toEqual([a, b])
+      }),
+    )
+
+    test(
+      "of a process that drains are drained orphans, and it begins no more of them",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [a, b] = (yield* save({}, {})) as [JobId, JobId]
+        const claimed = yield* store.claim(a, "demo", { name: "one" })
+        yield* store.drain
+        yield* store.drain
+        expect(yield* store.claim(b, "demo")).toBe(null)
+        expect((yield* store.get(b)).status).toBe("queued")
+        // A claim that was made before is told again: its attempt must be handed back.
+        expect(yield* store.claim(a, "demo", { name: "one" })).toEqual(claimed)
+        expect(yield* store.orphans(() => false)).toEqual([{ job: claimed?.job, drained: true }])
+        expect(yield* store.settle(a, 1, succeeded)).toMatchObject({ status: "succeeded" })
+        expect(yield* store.orphans(() => false)).toEqual([])
       }),
     )
 
@@ -620,7 +675,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
             yield* store.settle(id, 1, { _tag: "Failed", failure, retryAt: 0 })
             yield* store.advance({ retentionMillis: day })
             yield* store.claim(id, "demo")
-            yield* store.settle(id, 2, { _tag: "Orphaned", retryAt: 0 })
+            yield* store.settle(id, 2, { _tag: "Failed", failure, retryAt: 0 })
           }),
         )
         yield* ends("cancelled", {}, (id) => Effect.zipRight(store.cancel(id), store.cancel(id)))

@@ -62,13 +62,18 @@ describe("kill -9", () => {
     const jobs = await Promise.all(ids.map((id) => service.ended(id, 150)))
     watching = false
     await watch
-    expect(jobs.map(({ status }) => status)).toEqual(ids.map(() => "succeeded"))
-    expect(jobs.map(({ output }) => output.text)).toEqual(ids.map((_, index) => `job ${index}`))
-    for (const { attempts } of jobs) {
+    for (const [index, { attempts, error, output, status }] of jobs.entries()) {
       const outcomes = attempts.map(({ outcome }: Json) => outcome)
-      expect(outcomes.filter((outcome: string) => outcome === "succeeded")).toHaveLength(1)
       expect(outcomes.slice(0, -1).every((outcome: string) => outcome === "orphaned")).toBe(true)
+      // One that was hit three times, at last while it ran alone, is taken for the cause.
+      if (status === "failed") {
+        expect([error.tag, outcomes.length, attempts[2].alone]).toEqual(["Orphaned", 3, true])
+        continue
+      }
+      expect([status, outcomes.at(-1), output.text]).toEqual(["succeeded", "succeeded", `job ${index}`])
     }
+    // Two deaths hit two jobs at most, and each further one a single suspect: five of them end no more than two.
+    expect(jobs.filter(({ status }) => status === "succeeded").length).toBeGreaterThanOrEqual(48)
     expect(most).toBeGreaterThan(0)
     expect(most).toBeLessThanOrEqual(2)
     // Their old order: each was first begun no sooner than the one before it.
@@ -81,36 +86,93 @@ describe("kill -9", () => {
   it("leaves no process of a job alive for longer than a second", async () => {
     await startService()
     const work = JSON.stringify({ text: "x", millis: 600_000, ignoreTerm: true })
-    const { body } = await service.submit(work, { maxAttempts: 100 })
     const millis = await fastest(1000, async () => {
+      const { body } = await service.submit(work)
       await waitUntil(() => alive() === 1)
       await service.kill()
       const began = Date.now()
       await waitUntil(() => processesWith(`${body.id}.`).length === 0)
       const lived = Date.now() - began
       await service.start()
+      await service.call("POST", `/jobs/${body.id}/cancel`)
+      await service.ended(body.id)
       return lived
     })
     expect(millis).toBeLessThan(1000)
   })
 
-  it("in the middle of an attempt makes it an orphan: tried again, and failed when no attempt is left", async () => {
+  it("in the middle of an attempt makes it an orphan: tried again, alone after two, and failed by the third", async () => {
     await startService()
-    const { body } = await service.submit(JSON.stringify({ text: "x", millis: 600_000 }), { maxAttempts: 2 })
-    for (let round = 0; round < 2; round++) {
+    const { body } = await service.submit(JSON.stringify({ text: "x", millis: 600_000 }), { maxAttempts: 1 })
+    for (let round = 0; round < 3; round++) {
       await waitUntil(() => alive() === 1)
       await waitUntil(async () => (await service.call("GET", `/jobs/${body.id}`)).body.output?.text === "x")
       await service.kill()
       await service.start()
     }
     const job = await service.ended(body.id)
-    expect(job).toMatchObject({ status: "failed", error: { tag: "Orphaned" } })
-    expect(job.attempts.map(({ outcome }: Json) => outcome)).toEqual(["orphaned", "orphaned"])
+    expect(job).toMatchObject({ status: "failed", error: { tag: "Orphaned", retryable: false } })
+    expect(job.error.detail).toContain("ran alone")
+    expect(job.attempts.map(({ outcome }: Json) => outcome)).toEqual(["orphaned", "orphaned", "orphaned"])
+    expect(job.attempts.map(({ alone = false }: Json) => alone)).toEqual([false, false, true])
     expect(job.output.text).toBe("x")
+  })
+
+  it("whenever one job runs ends that job after three times, and none of those that ran beside it", async () => {
+    await startService({ OFFLOAD_PERMITS: "4" })
+    const file = join(service.data, "go")
+    const submit = async (text: string) =>
+      (await service.submit(JSON.stringify({ text, until: file }), { maxAttempts: 1 })).body.id
+    const culprit = await submit("culprit")
+    const innocents = [await submit("a"), await submit("b"), await submit("c")]
+    for (let round = 1; round <= 3; round++) {
+      await waitUntil(() => alive() === (round < 3 ? 4 : 1))
+      expect(processesWith(`${culprit}.${round}`).length).toBeGreaterThan(0)
+      await service.kill()
+      await service.start()
+    }
+    expect(await service.ended(culprit)).toMatchObject({ status: "failed", error: { tag: "Orphaned" } })
+    writeFileSync(file, "")
+    for (const id of innocents) {
+      const job = await service.ended(id)
+      expect(job.status).toBe("succeeded")
+      expect(job.attempts.map(({ outcome }: Json) => outcome)).toEqual(["orphaned", "orphaned", "succeeded"])
+    }
+    // And then as many as before run at once.
+    const again = join(service.data, "again")
+    for (const text of ["d", "e", "f", "g"]) await service.submit(JSON.stringify({ text, until: again }))
+    await waitUntil(() => alive() === 4)
+    writeFileSync(again, "")
   })
 })
 
 describe("SIGTERM", () => {
+  it.each(["auto", "group"])(
+    "that kill -9 follows before the drain is done costs no attempt, with containment %s",
+    async (mode) => {
+      await startService({ OFFLOAD_DRAIN_SECONDS: "60", OFFLOAD_CONTAINMENT: mode })
+      const file = join(service.data, "go")
+      const { body } = await service.submit(JSON.stringify({ text: "x", until: file }), { maxAttempts: 1 })
+      for (let round = 0; round < 2; round++) {
+        await waitUntil(() => alive() === 1)
+        const exit = service.stop()
+        await waitUntil(async () => (await service.call("GET", "/health/ready")).status === 503)
+        // It says so when the drain is noted in the store.
+        await waitUntil(() => service.log.split("draining").length - 1 > round)
+        await service.kill()
+        expect(await exit).toBe(null)
+        await service.start()
+      }
+      // The first one is a deploy; from the second one in a row on the job waits.
+      const waiting = (await service.call("GET", `/jobs/${body.id}`)).body
+      expect(waiting.attempts.map(({ outcome }: Json) => outcome)).toEqual(["interrupted", "interrupted"])
+      expect(Date.parse(waiting.retryAt) - Date.parse(waiting.attempts[1].finishedAt)).toBeGreaterThanOrEqual(5000)
+      writeFileSync(file, "")
+      const job = await service.ended(body.id)
+      expect(job.attempts.map(({ outcome }: Json) => outcome)).toEqual(["interrupted", "interrupted", "succeeded"])
+    },
+  )
+
   it("is not ready at once, lets short work finish, hands back the rest, and exits 0, also where it comes again", async () => {
     await startService({ OFFLOAD_DRAIN_SECONDS: "6" })
     const file = (name: string) => join(service.data, name)

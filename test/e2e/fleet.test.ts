@@ -167,6 +167,21 @@ describe.skipIf(!hasRedis)("a fleet of three", () => {
     for (const [n, id] of ids.entries()) expect(await get(stopped, id)).toEqual(jobs[n])
   })
 
+  it("interrupts what its watchdog killed while it was held up, and tries it again at no cost", async () => {
+    const [node] = (await start([{ OFFLOAD_LEASE_SECONDS: "3" }])) as unknown as readonly [Service]
+    const { body } = await node.submit(work({ text: "x", millis: 600_000 }), { maxAttempts: 1 })
+    await waitUntil(() => processesWith(`${body.id}.1`).length > 0 && alive([body.id]) === 1)
+    await waitUntil(async () => (await get(node, body.id)).output?.text === "x")
+    node.signal("SIGSTOP")
+    await waitUntil(() => processesWith(`${body.id}.1`).length === 0)
+    node.signal("SIGCONT")
+    await waitUntil(async () => (await get(node, body.id)).attempt === 2)
+    const { attempts, status } = await get(node, body.id)
+    expect([status, attempts[0].outcome, attempts[0].cause]).toEqual(["running", "interrupted", null])
+    await node.call("POST", `/jobs/${body.id}/cancel`)
+    await node.ended(body.id)
+  })
+
   it("loses nothing and ends nothing twice in a rolling restart under load", async () => {
     const all = await three()
     const ids: Array<string> = []

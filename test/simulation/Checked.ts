@@ -54,6 +54,9 @@ export const make = (opened: () => Service): Checked => {
   )
   let jobs: ReadonlyArray<Model.Held> = []
   const uses = new Map<string, { readonly id: JobId; readonly fingerprint: string; readonly at: number }>()
+  /** Which process claimed the newest attempt of each job: the store as it was opened then. */
+  const claimants = new Map<JobId, { readonly attempt: number; readonly process: Service }>()
+  const draining = new Set<Service>()
   /** Terminal records as they were seen first. */
   const ended = new Map<JobId, string>()
   /** What has changed since all was compared, and how long its log was then. */
@@ -161,14 +164,31 @@ export const make = (opened: () => Service): Checked => {
         return yield* answer
       }),
 
-    claim: (id, adapter, name = "") =>
-      change(
-        "claim",
-        id,
-        real.claim(id, adapter, name),
-        (job, now) => Model.claim(job, name, now) ?? "null",
-        (answer) => answer && see(answer.job),
+    claim: (id, adapter, { alone = false, name = null } = {}) =>
+      Effect.tap(
+        change(
+          "claim",
+          id,
+          real.claim(id, adapter, { name, alone }),
+          (job, now) => {
+            const claimed = Model.claim(job, name ?? "", alone, now)
+            return claimed === null || (claimed !== job && draining.has(opened())) ? "null" : claimed
+          },
+          (answer) => answer && see(answer.job),
+        ),
+        // A claim that is made again by a later process is that of the first one.
+        (answer) => {
+          const before = claimants.get(id)
+          if (answer !== null && before?.attempt !== answer.job.attempt) {
+            claimants.set(id, { attempt: answer.job.attempt, process: opened() })
+          }
+        },
       ),
+
+    drain: Effect.suspend(() => {
+      draining.add(opened())
+      return real.drain
+    }),
 
     append: (id, attempt, piece) =>
       change(
@@ -196,7 +216,11 @@ export const make = (opened: () => Service): Checked => {
     orphans: (isCarried) =>
       Effect.tap(real.orphans(isCarried), (found) => {
         const running = jobs.filter(({ seen }) => seen.status === "running").map(({ submission }) => submission.id)
-        same("orphans", found.map(({ id }) => id).sort(), running.filter((id) => !isCarried(id)).sort())
+        same("orphans", found.map(({ job }) => job.id).sort(), running.filter((id) => !isCarried(id)).sort())
+        for (const { drained, job } of found) {
+          const claimant = claimants.get(job.id)
+          same(`drained: ${job.id}`, drained, claimant !== undefined && draining.has(claimant.process))
+        }
       }),
 
     advance: (options) =>

@@ -28,13 +28,19 @@ export type Command =
       readonly fingerprint: string
       readonly webhook: boolean
     })
-  | (Faults & { readonly do: "claim" | "cancel" | "remove" | "submitAgain" | "outputOf"; readonly job: number })
+  | (Faults & { readonly do: "cancel" | "remove" | "submitAgain" | "outputOf"; readonly job: number })
+  | (Faults & { readonly do: "claim"; readonly job: number; readonly alone: boolean })
   | (Faults & { readonly do: "output"; readonly job: number; readonly text: string })
   | (Faults & { readonly do: "finish" | "lose"; readonly job: number; readonly outcome: Outcome })
   | (Faults & { readonly do: "writeLate"; readonly job: number; readonly text: string; readonly settles: boolean })
   | (Faults & { readonly do: "advance"; readonly retentionMillis: number; readonly limit: number })
   | { readonly do: "clock"; readonly millis: number }
-  | { readonly do: "restart"; readonly rescues: boolean; readonly faults: ReadonlyArray<Fault> }
+  | {
+      readonly do: "restart"
+      readonly drains: boolean
+      readonly rescues: boolean
+      readonly faults: ReadonlyArray<Fault>
+    }
 
 const faulty = {
   faults: fc.oneof(
@@ -48,7 +54,7 @@ const text = fc.constantFrom("a", "bc", "def", "🐝", "")
 const retryAt = fc.nat(4000)
 const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.constant<Outcome>(succeeded),
-  fc.constant<Outcome>({ _tag: "Interrupted" }),
+  fc.option(retryAt, { nil: undefined }).map((retryAt): Outcome => ({ _tag: "Interrupted", retryAt })),
   retryAt.map((retryAt): Outcome => ({ _tag: "Orphaned", retryAt })),
   fc
     .record({ retryable: fc.boolean(), retryAt })
@@ -72,7 +78,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
       ...faulty,
     }),
   },
-  { weight: 6, arbitrary: fc.record({ do: only("claim"), job, ...faulty }) },
+  { weight: 6, arbitrary: fc.record({ do: only("claim"), job, alone: fc.boolean(), ...faulty }) },
   { weight: 6, arbitrary: fc.record({ do: only("output"), job, text, ...faulty }) },
   { weight: 5, arbitrary: fc.record({ do: only("finish"), job, outcome, ...faulty }) },
   { weight: 3, arbitrary: fc.record({ do: only("writeLate"), job, text, settles: fc.boolean(), ...faulty }) },
@@ -92,7 +98,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
     do: only("clock"),
     millis: fc.oneof(fc.integer({ min: -3000, max: 5000 }), fc.constantFrom(day, day - 1)),
   }),
-  fc.record({ do: only("restart"), rescues: fc.boolean(), faults: faulty.faults }),
+  fc.record({ do: only("restart"), drains: fc.boolean(), rescues: fc.boolean(), faults: faulty.faults }),
 )
 
 const limits = { maxQueued: 6, maxQueuedPerCaller: 5 }
@@ -163,7 +169,8 @@ export const run = (world: World, command: Command): Effect.Effect<void> =>
       case "claim": {
         const id = pick(jobs(), command.job, isReady)
         if (id === null) return
-        const claimed = yield* answer(world, command.dies, store.claim(id, "demo", world.newName()))
+        const how = { name: world.newName(), alone: command.alone }
+        const claimed = yield* answer(world, command.dies, store.claim(id, "demo", how))
         if (claimed === null) return
         const before = carriers.get(id)
         if (before !== undefined) stale.push(before)
@@ -229,6 +236,12 @@ export const run = (world: World, command: Command): Effect.Effect<void> =>
       case "advance":
         return void (yield* answer(world, command.dies, store.advance(command)))
       case "restart": {
+        if (command.drains) {
+          yield* answer(world, false, store.drain)
+          const id = pick(jobs(), 0, isReady)
+          // A claim that comes late begins nothing.
+          if (id !== null) yield* answer(world, false, store.claim(id, "demo", { name: world.newName(), alone: true }))
+        }
         yield* world.crash
         if (!command.rescues) return
         const orphans =
@@ -237,9 +250,16 @@ export const run = (world: World, command: Command): Effect.Effect<void> =>
             false,
             store.orphans(() => false),
           )) ?? []
-        for (const { attempt, id } of orphans) {
+        for (const {
+          drained,
+          job: { attempt, id },
+        } of orphans) {
           const retryAt = (yield* Clock.currentTimeMillis) + 500
-          yield* answer(world, false, store.settle(id, attempt, { _tag: "Orphaned", retryAt }))
+          yield* answer(
+            world,
+            false,
+            store.settle(id, attempt, { _tag: drained ? "Interrupted" : "Orphaned", retryAt }),
+          )
         }
       }
     }

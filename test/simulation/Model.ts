@@ -31,6 +31,8 @@ export interface Held {
   readonly deliveryOf: JobId | null
   readonly seen: Seen
   readonly claim: string | null
+  /** Whether its newest attempt runs, or ran, alone. */
+  readonly alone: boolean
   /** The log, in which an event's number is its place from 1. */
   readonly log: ReadonlyArray<Entry>
   /** The output of the newest attempt. */
@@ -55,6 +57,7 @@ export const created = (submission: NewJob, sequence: number, now: number, deliv
   sequence,
   deliveryOf,
   claim: null,
+  alone: false,
   output: "",
   log: [{ at: now, attempt: 0, status: "queued", error: null }],
   seen: {
@@ -72,10 +75,13 @@ export const created = (submission: NewJob, sequence: number, now: number, deliv
 
 const isLate = ({ seen: { deadlineAt } }: Held, at: number) => deadlineAt !== null && deadlineAt <= at
 
+/** Whether the service died twice under it: its next attempt is to run alone. */
+export const isSuspect = ({ seen }: Held): boolean => seen.outcomes.filter((each) => each === "orphaned").length >= 2
+
 /** The attempt that it begins, or has begun under this name; `null` where it may not. */
-export const claim = (job: Held, name: string, now: number): Held | null => {
+export const claim = (job: Held, name: string, alone: boolean, now: number): Held | null => {
   if (job.seen.status === "running") return job.claim === name ? job : null
-  if (!isReady(job) || isLate(job, now)) return null
+  if (!isReady(job) || isLate(job, now) || (isSuspect(job) && !alone)) return null
   const { attempt, outcomes, startedAt } = job.seen
   const begun = to(job, now, {
     status: "running",
@@ -84,7 +90,7 @@ export const claim = (job: Held, name: string, now: number): Held | null => {
     error: null,
     outcomes: [...outcomes, null],
   })
-  return { ...begun, claim: name, output: "" }
+  return { ...begun, claim: name, alone: isSuspect(job), output: "" }
 }
 
 const isLive = ({ seen }: Held, attempt: number) => seen.status === "running" && seen.attempt === attempt
@@ -108,13 +114,16 @@ export const settle = (job: Held, attempt: number, outcome: Outcome, last: Piece
   const asked = job.seen.cancelRequestedAt !== null
   if (outcome._tag === "Succeeded") return ended("succeeded", { status: "succeeded" })
   if (outcome._tag === "Interrupted") {
-    return asked ? ended("cancelled", { status: "cancelled" }) : ended("interrupted", { status: "queued" })
+    return asked
+      ? ended("cancelled", { status: "cancelled" })
+      : ended("interrupted", { status: "queued", retryAt: outcome.retryAt ?? null })
   }
   const as = outcome._tag.toLowerCase()
   const error = outcome._tag === "Orphaned" ? "Orphaned" : outcome.failure.tag
   if (asked) return ended(as, { status: "cancelled", error })
-  const failures = [...job.seen.outcomes, as].filter((each) => each === "failed" || each === "orphaned").length
-  const again = outcome._tag === "Orphaned" || outcome.failure.retryable
+  const failures = [...job.seen.outcomes, as].filter((each) => each === "failed").length
+  // The one that ran alone when the service died is to blame, whatever it may do next.
+  const again = outcome._tag === "Orphaned" ? !job.alone : outcome.failure.retryable
   return again && failures < job.submission.maxAttempts && !isLate(job, outcome.retryAt)
     ? ended(as, { status: "queued", error, retryAt: outcome.retryAt })
     : ended(as, { status: "failed", error })

@@ -42,8 +42,10 @@ export interface Engine {
 /** A worker of this process. */
 export interface Work {
   readonly setPermits: (permits: number) => void
-  /** Takes nothing more. */
+  /** Takes nothing more; what it was fetching may still come. */
   readonly pause: Effect.Effect<void>
+  /** Takes again. */
+  readonly resume: Effect.Effect<void>
 }
 
 const isJobId = Schema.is(JobId)
@@ -165,6 +167,7 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
               worker.concurrency = permits
             },
             pause: quietly(() => worker.pause(true), leaseMillis),
+            resume: quietly(() => worker.resume(), leaseMillis),
           }
         }),
     }

@@ -11,6 +11,7 @@
  * | `heads:<resource>` | sorted set | callers with ready jobs, by the sequence of their first |
  * | `running` | hash | the node that claimed it, by id |
  * | `nodes` | hash | what each node said last, by its name: see `Nodes.ts` |
+ * | `drained:<node>` | text | the node said that it drains; expires |
  * | `keeper` | text | the node that does what one of them has to do; expires |
  * | `due:backoff` `due:deadline` `due:retention` | sorted set | ids by the time they count from |
  * | `counts` | hash | how many jobs, by resource and status |
@@ -41,6 +42,7 @@ export const make = (prefix: string) => {
     idempotency: (digest: string) => key("idempotency", digest),
     sequence: key("sequence"),
     nodes: key("nodes"),
+    drained: (node: string) => key("drained", part(node)),
     keeper: key("keeper"),
     ping: key("ping"),
     /** The channel of new events: `<id> <number>`, or `<id>` of a job that is no more. */

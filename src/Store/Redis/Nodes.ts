@@ -28,9 +28,17 @@ export interface Nodes {
   readonly own: () => string
   /** Whether this node is the one that does what one of them has to do. For a moment there may be two of them. */
   readonly isKeeper: () => boolean
-  /** The jobs that nobody carries: claimed by a node that is no more, or by this one, and `isCarried` says no. */
-  readonly abandoned: (isCarried: (id: JobId) => boolean) => Effect.Effect<ReadonlyArray<JobId>, KvError>
+  /** The jobs that nobody carries: claimed by a node that has gone, or by this one, and `isCarried` says no. */
+  readonly abandoned: (
+    isCarried: (id: JobId) => boolean,
+  ) => Effect.Effect<ReadonlyMap<JobId, "drained" | "died">, KvError>
+  /** See `Store.drain`. */
+  readonly drain: Effect.Effect<void, KvError>
+  readonly isDraining: () => boolean
 }
+
+/** How long a node that drained is known for it after its end: longer than a fleet is down as a whole. */
+const drainedMillis = 7 * 24 * 60 * 60 * 1000
 
 /** What a node said, and since when it has said nothing else. */
 interface Heard {
@@ -46,6 +54,7 @@ export const join = (client: Client, keys: Keys, leaseMillis: number): Effect.Ef
     let own = ""
     let beats = 0
     let keeper = false
+    let draining = false
     let lastBeat = Number.NEGATIVE_INFINITY
     const heard = new Map<string, Heard>()
 
@@ -92,6 +101,17 @@ export const join = (client: Client, keys: Keys, leaseMillis: number): Effect.Ef
       for (const node of heard.keys()) if (said[node] === undefined) heard.delete(node)
     })
 
+    const drainedAmong = (nodes: ReadonlySet<string>) =>
+      Effect.map(
+        Effect.filter(nodes, (node) =>
+          Effect.map(
+            command(() => client.exists(keys.drained(node))),
+            (is) => is === 1,
+          ),
+        ),
+        (found) => new Set(found),
+      )
+
     yield* enter
     yield* Effect.addFinalizer(() =>
       // Whoever listens finds out by itself that this one is gone.
@@ -119,13 +139,21 @@ export const join = (client: Client, keys: Keys, leaseMillis: number): Effect.Ef
       abandoned: (isCarried) =>
         Effect.gen(function* () {
           const claimed = Object.entries(yield* command(() => client.hgetall(keys.running)))
-          if (claimed.length === 0) return []
+          if (claimed.length === 0) return new Map()
           const living = keeper ? new Set(yield* command(() => client.hkeys(keys.nodes))) : null
-          return claimed.flatMap(([id, node]) => {
-            const abandoned = node === own ? true : living !== null && !living.has(node)
-            return abandoned ? jobIds([id]).filter((id) => node !== own || !isCarried(id)) : []
+          const abandoned = claimed.flatMap(([text, node]) => {
+            const isAbandoned = node === own ? true : living !== null && !living.has(node)
+            const ids = isAbandoned ? jobIds([text]).filter((id) => node !== own || !isCarried(id)) : []
+            return ids.map((id) => ({ id, node }))
           })
+          const drained = yield* drainedAmong(new Set(abandoned.map(({ node }) => node)))
+          return new Map(abandoned.map(({ id, node }) => [id, drained.has(node) ? "drained" : "died"] as const))
         }),
+      drain: Effect.suspend(() => {
+        draining = true
+        return Effect.asVoid(command(() => client.set(keys.drained(own), "1", "PX", drainedMillis)))
+      }),
+      isDraining: () => draining,
     }
   })
 
