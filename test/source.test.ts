@@ -66,6 +66,7 @@ describe("rules for imports", () => {
     ["room-Metrics", "src/Metrics.ts", "./Store.js"],
     ["room-Redis", "src/Redis.ts", "./Store.js"],
     ["room-Log", "src/Log.ts", "./Metrics.js"],
+    ["room-Descriptors", "src/Descriptors.ts", "./Metrics.js"],
     ["room-Store", "src/Store/A.ts", "../Llm.js"],
     ["room-Llm", "src/Llm/A.ts", "../Offload.js"],
     ["room-Webhook", "src/Webhook/A.ts", "../Store.js"],

@@ -388,7 +388,7 @@ describe("OFFLOAD_LLM", () => {
     const [before = "", after = ""] = codex.item({ type: "command_execution", aggregated_output: "|" }).split("|")
     const tool = `printf '%s' '${before}'; head -c 8388608 /dev/zero | tr '\\0' a; echo '${after}'`
     program("codex", `#!/bin/sh\n${tool}\necho '${said}'\necho '{"type":"turn.completed"}'\necho '${said}'\n${tool}\n`)
-    process.env.PATH = `${data.folder}:${path}`
+    process.env.PATH = `${data.files}:${path}`
     const answer = await withLlm({ data: data.folder, llm: "codex", maxOutputBytes: 1024 }, "auto", ({ call }) =>
       call(),
     )

@@ -26,7 +26,7 @@ const run = <A>(use: Effect.Effect<A, unknown, never>) =>
 
 describe("the watchdog", () => {
   it("kills the attempts of a process that is held up, and says since when it has", async () => {
-    const owner = `${process.pid}.watchdog-kills`
+    const owner = `${process.pid}.9000000`
     const attempt = () =>
       spawn("sleep", ["600"], { env: { PATH: process.env.PATH, [variable]: `test:${owner}:job.1` }, stdio: "ignore" })
     await run(
@@ -54,7 +54,7 @@ describe("the watchdog", () => {
   })
 
   it("has nothing open of its service but three pipes of its own", async () => {
-    const owner = `${process.pid}.watchdog-descriptors`
+    const owner = `${process.pid}.9000001`
     const links = (pid: string) =>
       readdirSync(`/proc/${pid}/fd`).map((fd): readonly [string, string] => [fd, readlinkSync(`/proc/${pid}/fd/${fd}`)])
     await run(
@@ -78,7 +78,7 @@ describe("the watchdog", () => {
   })
 
   it("answers within its limit where it has been killed itself: nothing is known then", async () => {
-    const owner = `${process.pid}.watchdog-gone`
+    const owner = `${process.pid}.9000002`
     await run(
       Effect.scoped(
         Effect.gen(function* () {

@@ -37,6 +37,9 @@ const tags = () =>
     String(tag),
   )
 
+/** Words that a prompt holds are no evidence: its command line may only repeat them. */
+const base64 = (text: string): string => Buffer.from(text).toString("base64")
+
 /** A job that failed so, has as many causes as attempts, and one line that says so. */
 const failedOnce = async ({ attempts, error, id, status }: Json, tag: string, expected: number) => {
   const causes = attempts.map(({ cause }: Json) => cause?.tag)
@@ -57,7 +60,7 @@ it("every failure of a command has one line and one cause", async () => {
       work: { adapter: "command", command: lives.command },
       none: { adapter: "command", command: ["no-such-command-anywhere"] },
       strange: { adapter: "command", command: [process.execPath, "--model", "{model}"] },
-      nowhere: { adapter: "command", command: ["true"], folder: "/no/such/folder" },
+      narrow: { adapter: "command", command: ["true", "{system}"] },
       cut: { adapter: "claude", command: ["true"] },
       dear: { adapter: "claude", command: ["/bin/sh", "-c", `echo '${JSON.stringify(result)}'`] },
       busy: { adapter: "command", command: lives.command, permits: 1 },
@@ -68,15 +71,15 @@ it("every failure of a command has one line and one cause", async () => {
       .id
   const killed = await submit({ millis: 600_000 }, { resource: "busy", maxAttempts: 1 })
   const expected: ReadonlyArray<readonly [id: string, tag: string, attempts: number]> = [
-    [await submit({ exit: 7, stderr: "no" }), "LlmExit", 2],
-    [await submit({ exit: 1, stderr: "status 429: too many requests" }), "LlmRateLimited", 2],
-    [await submit({ exit: 1, stderr: "status 503: overloaded" }), "LlmOverloaded", 2],
-    [await submit({ exit: 1, stderr: "invalid api key" }), "LlmAuth", 1],
+    [await submit({ exit: 7, stderr: base64("no") }), "LlmExit", 2],
+    [await submit({ exit: 1, stderr: base64("status 429: too many requests") }), "LlmRateLimited", 2],
+    [await submit({ exit: 1, stderr: base64("status 503: overloaded") }), "LlmOverloaded", 2],
+    [await submit({ exit: 1, stderr: base64("invalid api key") }), "LlmAuth", 1],
     [await submit({ millis: 600_000 }, { timeoutSeconds: 0.5 }), "LlmTimeout", 2],
     [await submit({ text: "y".repeat(3000) }), "LlmOutputTooLarge", 1],
     [await submit({}, { resource: "none" }), "LlmNotFound", 1],
     [await submit({}, { resource: "strange", model: `m${"m".repeat(100)}` }), "LlmExit", 2],
-    [await submit({}, { resource: "nowhere" }), "LlmSpawn", 2],
+    [await submit({}, { resource: "narrow", system: "s".repeat(200_000) }), "LlmSpawn", 2],
     [await submit({}, { resource: "cut" }), "LlmOutputTruncated", 2],
     [await submit({}, { resource: "dear", maxCostUsd: 0.5 }), "BudgetExceeded", 1],
     [await submit({}, { resource: "busy", deadlineSeconds: 0.1 }), "Expired", 0],

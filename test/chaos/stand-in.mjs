@@ -1,5 +1,5 @@
 // The command line of the chaos tests: node stand-in.mjs <log>. It does what its prompt says, a JSON object:
-// { text, chunks, millis, until, exit, stderr, env, tree }, and writes its own life to the log, one line each:
+// { text, chunks, millis, until, exit, stderr, env, tree }, where `stderr` is base64, so that it is no echo; and writes its own life to the log, one line each:
 //   start <job>.<attempt> <who> <pid> <nanoseconds>    it lives
 //   beat  …                                            it still lives, each 20 ms
 //   end   …                                            it is about to end
@@ -59,6 +59,6 @@ for (let chunk = 0; chunk < chunks; chunk++) {
 }
 while (until !== undefined && !existsSync(until)) await setTimeout(10)
 if (env !== undefined) process.stdout.write(process.env[env] ?? "none")
-if (stderr !== "") process.stderr.write(stderr)
+if (stderr !== "") process.stderr.write(Buffer.from(stderr, "base64"))
 process.exitCode = exit
 note("end")

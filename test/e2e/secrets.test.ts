@@ -71,7 +71,8 @@ describe("a secret in the environment of the service", () => {
 
     for (const text of [canary, Buffer.from(canary).toString("base64")]) {
       const seen = await look(text)
-      expect(seen.read).toContain(service.pid)
+      // A command that has given up root's privileges cannot look at a service that has them at all.
+      if (process.getuid?.() !== 0) expect(seen.read).toContain(service.pid)
       expect(seen.found).toEqual([])
       expect(seen.own).not.toContain("OTHER_TOKEN")
     }
