@@ -79,7 +79,7 @@ it("every failure of a command has one line and one cause", async () => {
     [await submit({ text: "y".repeat(3000) }), "LlmOutputTooLarge", 1],
     [await submit({}, { resource: "none" }), "LlmNotFound", 1],
     [await submit({}, { resource: "strange", model: `m${"m".repeat(100)}` }), "LlmExit", 2],
-    [await submit({}, { resource: "narrow", system: "s".repeat(200_000) }), "LlmSpawn", 2],
+    [await submit({}, { resource: "narrow", system: "a NUL: \0" }), "LlmSpawn", 2],
     [await submit({}, { resource: "cut" }), "LlmOutputTruncated", 2],
     [await submit({}, { resource: "dear", maxCostUsd: 0.5 }), "BudgetExceeded", 1],
     [await submit({}, { resource: "busy", deadlineSeconds: 0.1 }), "Expired", 0],
@@ -171,7 +171,7 @@ it("a secret is found nowhere", async () => {
     })
     const seen: Array<string> = []
     const work = (more: Record<string, unknown>) =>
-      JSON.stringify({ text: canary("output"), stderr: canary("stderr"), prompt: canary("prompt"), ...more })
+      JSON.stringify({ text: canary("output"), stderr: base64(canary("stderr")), prompt: canary("prompt"), ...more })
     const submit = async (more: Record<string, unknown>) => {
       const webhook = { url: receiver.url(`/${canary("path")}?${canary("query")}`) }
       const options = { maxAttempts: 2, system: canary("system"), metadata: { note: canary("metadata") }, webhook }

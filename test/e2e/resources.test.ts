@@ -50,13 +50,12 @@ describe.each(containments)("resources, their attempts in a %s", (containment) =
   it.each(names)("%s answers, and dies with all it started", async (resource) => {
     const submit = async (prompt: string): Promise<Json> =>
       (await service.submit(prompt, { resource, maxAttempts: 1 })).body
-    /** How many processes each command is, with all that it starts; a group has its shell and its watcher beside. */
+    /** How many processes each command is, with all that it starts. */
     const sizes = { hang: 1, stubborn: 2, children: 3, daemon: 2 }
-    const around = containment === "group" ? 2 : 0
     const [success, killed, ...trees] = await Promise.all([
       submit("success"),
       submit("signal SIGSEGV"),
-      ...Object.entries(sizes).map(async ([deed, size]) => ({ ...(await submit(deed)), size: size + around })),
+      ...Object.entries(sizes).map(async ([deed, size]) => ({ ...(await submit(deed)), size })),
     ])
     expect(await service.ended(success.id)).toMatchObject({
       status: "succeeded",
