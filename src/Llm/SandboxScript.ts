@@ -34,8 +34,8 @@ for f in /proc/self/fd/*; do
   case \${f##*/} in
     [0-4]|'*') ;;
     *) [ -z "$closed" ] || { echo "descriptor \${f##*/} would be inherited" >&3; exit 1; }
-      if shell=$(command -v bash); then shell="$shell --norc"; else shell=/bin/sh; fi
-      exec $shell -c ${quote(closer)} closer "$1" sandbox "$@";;
+      bash=$(command -v bash) && exec "$bash" --norc -c ${quote(closer)} closer "$1" sandbox "$@"
+      exec /bin/sh -c ${quote(closer)} closer "$1" sandbox "$@";;
   esac
 done
 unset closed f

@@ -5,9 +5,11 @@
  * They are in a folder of this installation's own, `offload-<installation>`, in `TMPDIR`; where that is not set, in
  * `/tmp`, or else in `OFFLOAD_DATA`.
  */
+import { execFile } from "node:child_process"
 import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from "node:fs"
 import { chmod, lstat, readdir, rm } from "node:fs/promises"
 import { basename, join } from "node:path"
+import { promisify } from "node:util"
 import { Effect, Schema } from "effect"
 import { type Identity, isAbandoned } from "./Marker.js"
 import { codeOf } from "./Spawn.js"
@@ -153,16 +155,28 @@ export const launchFile = "launch"
 export const mountsFile = "mounts"
 
 const remove = async (folder: string): Promise<Error | null> => {
-  const removed = () => rm(folder, { recursive: true, force: true, maxRetries: 2, retryDelay: 20 })
   try {
-    await removed().catch(async () => {
-      await unlock(folder)
-      await removed()
-    })
+    await (process.geteuid?.() === 0 ? removeAsRoot(folder) : removeAsOwner(folder))
     return null
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error))
   }
+}
+
+/**
+ * The system's `rm` goes from folder to folder by descriptors: a process of the user of a command cannot put a link in
+ * the way that leads root elsewhere. Root needs no permission of a folder.
+ */
+const removeAsRoot = async (folder: string): Promise<void> => {
+  await promisify(execFile)("rm", ["-rf", "--", folder])
+}
+
+const removeAsOwner = async (folder: string): Promise<void> => {
+  const removed = () => rm(folder, { recursive: true, force: true, maxRetries: 2, retryDelay: 20 })
+  await removed().catch(async () => {
+    await unlock(folder)
+    await removed()
+  })
 }
 
 /** Makes every folder in it writable: a command may have made some read-only, as caches of packages are. */

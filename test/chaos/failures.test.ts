@@ -60,7 +60,7 @@ it("every failure of a command has one line and one cause", async () => {
       work: { adapter: "command", command: lives.command },
       none: { adapter: "command", command: ["no-such-command-anywhere"] },
       strange: { adapter: "command", command: [process.execPath, "--model", "{model}"] },
-      narrow: { adapter: "command", command: ["true", "{system}"] },
+      nowhere: { adapter: "command", command: ["true"], folder: "/no/such/folder" },
       cut: { adapter: "claude", command: ["true"] },
       dear: { adapter: "claude", command: ["/bin/sh", "-c", `echo '${JSON.stringify(result)}'`] },
       busy: { adapter: "command", command: lives.command, permits: 1 },
@@ -79,7 +79,8 @@ it("every failure of a command has one line and one cause", async () => {
     [await submit({ text: "y".repeat(3000) }), "LlmOutputTooLarge", 1],
     [await submit({}, { resource: "none" }), "LlmNotFound", 1],
     [await submit({}, { resource: "strange", model: `m${"m".repeat(100)}` }), "LlmExit", 2],
-    [await submit({}, { resource: "narrow", system: "a NUL: \0" }), "LlmSpawn", 2],
+    // So many refusals of the machine fail a job, and no fewer.
+    [await submit({}, { resource: "nowhere" }), "LlmSpawn", 100],
     [await submit({}, { resource: "cut" }), "LlmOutputTruncated", 2],
     [await submit({}, { resource: "dear", maxCostUsd: 0.5 }), "BudgetExceeded", 1],
     [await submit({}, { resource: "busy", deadlineSeconds: 0.1 }), "Expired", 0],
