@@ -1,47 +1,30 @@
 /**
  * `Llm` as real processes: each attempt is one command with its tree, held together so that it ends as a whole.
  */
-import { resolve, sep } from "node:path"
+import { resolve } from "node:path"
 import { Clock, Effect, Either, FiberRef, Layer, Redacted, type Scope } from "effect"
 import { BudgetExceeded, type LlmError, LlmNotFound, LlmOutputTooLarge, LlmSpawn, LlmTimeout } from "../Job/JobError.js"
 import type { Input } from "../Job.js"
 import { Llm, type LlmRequest } from "../Llm.js"
 import { set } from "../Metrics.js"
-import { defaultLimits, OffloadConfig, type Resource } from "../OffloadConfig.js"
-import type { Adapter } from "./Adapter.js"
-import { LlmConfigError, select } from "./Adapters.js"
-import { isRefusal } from "./Containment.js"
+import { defaultLimits, OffloadConfig } from "../OffloadConfig.js"
+import { LlmConfigError } from "./Adapters.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
 import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
-import { attempt, probe } from "./Probe.js"
+import { probe } from "./Probe.js"
 import { type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
-import { type Profile, reasonOf, type Service, start } from "./Sandbox.js"
-import { make as makeScratch, type Scratch } from "./Scratch.js"
-import { make as makeSpares, type Spares } from "./Spares.js"
+import { make as makeScratch } from "./Scratch.js"
+import { announce, makeSetup, type Setup, troubleNow } from "./Setup.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
-import { findUser } from "./Users.js"
-import { none, type Watchdog, watch } from "./Watchdog.js"
+import { none, watch } from "./Watchdog.js"
 
 /** How much of standard error is kept: its end. */
 const stderrBytes = 4096
 
 /** How long a command may go on after its final event, in milliseconds: the answer is complete, and paid for. */
 const finalMillis = 3000
-
-/** What all attempts of a resource share. */
-interface Setup {
-  readonly resource: Resource
-  readonly adapter: Adapter
-  readonly service: Service
-  readonly profile: Profile
-  readonly spares: Spares
-  readonly graceMillis: number
-  /** Why the machine did not start its newest attempt; `null` where it did. */
-  readonly refusal: { reason: string | null }
-  readonly watchdog: Watchdog
-}
 
 /** Beside the answer, a command line may tell of tools, thoughts and retries: a multiple of the answer's limit. */
 const rawBytes = (maxOutputBytes: number) => ({
@@ -175,6 +158,7 @@ const call = (setup: Setup, request: LlmRequest): Effect.Effect<void, LlmError, 
 
 /** A command that was not waited for any longer. */
 const stopped: Ended = { _tag: "Stopped" }
+
 /** What this service's own watchdog killed is no failure of the command: the attempt is interrupted. */
 const unlessKilled = <R>({ watchdog }: Setup, called: Effect.Effect<void, LlmError, R>) =>
   Effect.suspend(() => {
@@ -208,92 +192,6 @@ const conclude = (
     return error === null ? Effect.void : Effect.fail(error)
   })
 }
-
-/** Whether a path is a folder, or in it. */
-const isWithin = (folder: string, path: string): boolean => path === folder || path.startsWith(folder + sep)
-
-/** Commands do not see `OFFLOAD_DATA`, so that nothing of theirs can be in it. */
-const refuseHidden = ({ adapter, resource, service }: Pick<Setup, "adapter" | "resource" | "service">) => {
-  const named = [resource.folder, find(adapter.command)].filter((path) => path !== null)
-  const hidden = service.mode === "group" ? [] : service.hidden.folders
-  const path = named.find((path) => hidden.some((folder) => isWithin(folder, path)))
-  return path === undefined
-    ? Effect.void
-    : new LlmConfigError({
-        reason: `The resource '${resource.name}' names '${path}', in a folder that its command does not see: keep it outside of OFFLOAD_DATA.`,
-      })
-}
-
-/** What the trial of the means of containment has tried already. */
-const isUsual = ({ limits, user }: Profile): boolean =>
-  user === null && Object.entries(limits).every(([name, value]) => name === "processes" || value === undefined)
-
-/** What a resource's commands are held to, as far as this machine can. */
-const profileOf = ({ limits, name, user }: Resource): Effect.Effect<Profile, LlmConfigError> => {
-  if (user === null) return Effect.succeed({ limits, user })
-  const refuse = (reason: string) =>
-    new LlmConfigError({ reason: `The resource '${name}' has a \`user\`, but ${reason}.` })
-  if (process.getuid?.() !== 0) return refuse("only a service that runs as root can run commands as another user")
-  if (find("setpriv") === null) return refuse("the command 'setpriv' (util-linux) is not on PATH")
-  return Effect.mapBoth(findUser(user), { onFailure: refuse, onSuccess: (found) => ({ limits, user: found }) })
-}
-
-/** Whether the machine would still not start an attempt that it has refused. */
-const stillRefuses = async ({ profile, refusal, resource, service }: Setup): Promise<string | null> => {
-  if (refusal.reason === null) return null
-  const unusable = resource.folder === null ? null : reasonOf(resource.folder)
-  if (unusable !== null) return `the folder '${resource.folder}' cannot be used (${unusable})`
-  const sandbox = await start(service, profile)
-  if (isRefusal(sandbox)) return sandbox.detail
-  sandbox.discard()
-  await sandbox.gone
-  await sandbox.removeFolders()
-  refusal.reason = null
-  return null
-}
-
-const troubleNow = (scratch: Scratch, setups: ReadonlyArray<Setup>): Effect.Effect<string | null> => {
-  const trouble = scratch.trouble()
-  return trouble === null ? troubleOf(setups) : Effect.succeed(trouble.message)
-}
-
-/** The reason of the first resource, if there is one for each. */
-const troubleOf = (setups: ReadonlyArray<Setup>): Effect.Effect<string | null> =>
-  Effect.promise(async () => {
-    const reasons = await Promise.all(setups.map(stillRefuses))
-    return reasons.includes(null) ? null : (reasons[0] ?? null)
-  })
-
-/** Says at the start what holds on this machine and what does not. */
-const announce = (service: Service, why: string | null, setups: ReadonlyArray<Setup>) =>
-  Effect.gen(function* () {
-    const means = service.mode === "namespace" ? "a PID namespace each" : "a process group each"
-    const facts = Effect.annotateLogs({ scratch: service.scratch.root, cgroups: service.cgroups !== null })
-    yield* Effect.logInfo(`attempts are held together by ${means}`).pipe(facts)
-    if (service.mode === "group") {
-      yield* Effect.logWarning(
-        "attempts are not kept apart: a command can see the files, the environment and the processes of this service's user; see docs/security.md",
-      ).pipe(
-        Effect.annotateLogs({
-          reason: why ?? "OFFLOAD_CONTAINMENT is `group`",
-          ...(service.cgroups === null
-            ? { survivors: "a process that leaves its session and hides what it inherited can outlive its attempt" }
-            : {}),
-        }),
-      )
-    }
-    const asRoot = setups.filter(({ profile }) => process.getuid?.() === 0 && profile.user === null)
-    if (asRoot.length > 0) {
-      yield* Effect.logWarning(
-        "commands run as root: start the service as a user of its own, or give resources a `user`; see docs/security.md",
-      ).pipe(
-        Effect.annotateLogs({
-          resources: asRoot.map(({ resource }) => resource.name).join(", "),
-          processes: service.cgroups?.isLimiting === true ? "limited" : "not limited: there is no cgroup for it",
-        }),
-      )
-    }
-  })
 
 /** Runs the command lines of the resources. Fails to build where their settings contradict each other. */
 export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
@@ -333,31 +231,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     const watchdog = isWatched ? yield* watch(identity.owner, lease / 2) : none
 
     const setups = yield* Effect.forEach(resources, (resource) =>
-      Effect.gen(function* () {
-        const adapter = yield* select(resource)
-        yield* refuseHidden({ adapter, resource, service })
-        const profile = yield* profileOf(resource)
-        const tried = isUsual(profile) ? Either.void : yield* attempt(service, profile)
-        if (Either.isLeft(tried)) {
-          return yield* new LlmConfigError({
-            reason: `No command can run within the \`limits\` and as the \`user\` of the resource '${resource.name}': ${tried.left}.`,
-          })
-        }
-        const spares = yield* Effect.acquireRelease(
-          Effect.sync(() => makeSpares(() => start(service, profile))),
-          ({ close }) => Effect.promise(close),
-        )
-        return {
-          resource,
-          adapter,
-          service,
-          profile,
-          spares,
-          graceMillis: killGrace,
-          watchdog,
-          refusal: { reason: null },
-        }
-      }),
+      makeSetup({ resource, service, watchdog, graceMillis: killGrace }),
     )
     const setupOf = new Map(setups.map((setup): readonly [string, Setup] => [setup.resource.name, setup]))
     yield* announce(service, why, setups)

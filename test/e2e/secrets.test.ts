@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterEach, describe, expect, it } from "vitest"
+import { namespaces } from "../Llm/harness.js"
 import { isInstalled, RedisServer } from "../Store/redisServer.js"
 import { Receiver, verify } from "./Receiver.js"
 import { type Json, Service, standIn, waitUntil } from "./Service.js"
@@ -151,5 +152,18 @@ describe("a secret in a file", () => {
     const exposed = service.lines.filter(({ message }) => message.includes("may read a file of secrets"))
     expect(exposed.map(({ annotations }) => annotations.file)).toEqual([open])
     expect(service.log).not.toContain(canary)
+  })
+
+  it.skipIf(!namespaces)("is found empty by a command in a namespace, and the service still has it", async () => {
+    service = new Service({ OFFLOAD_CONTAINMENT: "namespace" })
+    const file = join(service.data, "keys")
+    writeFileSync(file, keys, { mode: 0o600 })
+    await service.start({
+      OFFLOAD_API_KEYS_FILE: file,
+      OFFLOAD_RESOURCES: JSON.stringify({ read: { adapter: "command", command: ["/bin/sh", "-c", `wc -c <${file}`] } }),
+    })
+    const { body } = await service.submit("x", {}, { ...bearer, prefer: "wait=60" })
+    expect(body.output.text.trim()).toBe("0")
+    expect((await service.call("GET", "/jobs", undefined, bearer)).status).toBe(200)
   })
 })
