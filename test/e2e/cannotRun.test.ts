@@ -29,7 +29,7 @@ it.each(["namespace", "group"])(
     let job = body
     await waitUntil(async () => {
       job = (await service.call("GET", `/jobs/${body.id}`)).body
-      return job.attempts.length > 0
+      return (job.attempts[0]?.outcome ?? null) !== null
     })
     expect(job.attempts[0]).toMatchObject({ outcome: "refused", cause: { tag: "LlmSpawn" } })
     expect(job.attempts[0].cause.detail).toContain(folder)
