@@ -102,11 +102,10 @@ const processesFor =
     return limits.processes + (hasUserNamespace && countsPerNamespace() ? 0 : tasksOf(uid))
   }
 
-/** `null`: util-linux is not on PATH. */
-const namespace = (options: Options, privileges: ReadonlyArray<string>): Service | null => {
+/** The same in a namespace; `null`: util-linux is not on PATH. */
+const namespace = (base: Service, privileges: ReadonlyArray<string>): Service | null => {
   const [setpriv, unshare] = [find("setpriv"), find("unshare")]
   if (setpriv === null || unshare === null) return null
-  const base = group(options)
   const hold = ["--pid", "--fork", "--kill-child=KILL", "--mount", "--ipc", "--mount-proc"]
   return {
     ...base,
@@ -119,9 +118,9 @@ const namespace = (options: Options, privileges: ReadonlyArray<string>): Service
 }
 
 /** Those to try, in this order: root needs no user namespace; whoever else may have one keeps their own name in it. */
-const namespaces = (options: Options): ReadonlyArray<Service | null> => [
-  ...(isRoot() ? [namespace(options, [])] : []),
-  namespace(options, ["--user", "--map-current-user", "--keep-caps"]),
+const namespaces = (base: Service): ReadonlyArray<Service | null> => [
+  ...(isRoot() ? [namespace(base, [])] : []),
+  namespace(base, ["--user", "--map-current-user", "--keep-caps"]),
 ]
 
 /** What holds the processes of attempts together, and, for a group that was not asked for, why it is no namespace. */
@@ -137,9 +136,11 @@ export const probe = (
   profile: Profile,
 ): Effect.Effect<Either.Either<Found, string>> =>
   Effect.gen(function* () {
-    if (demanded === "group") return Either.right({ service: group(options), why: null })
+    // Its control groups are opened once, and are those of the namespaces too.
+    const base = group(options)
+    if (demanded === "group") return Either.right({ service: base, why: null })
     const reasons: Array<string> = []
-    for (const service of namespaces(options)) {
+    for (const service of namespaces(base)) {
       if (service === null) {
         reasons.push("the commands 'setpriv' and 'unshare' (util-linux) are not both on PATH")
         continue
@@ -149,5 +150,5 @@ export const probe = (
       reasons.push(tried.left)
     }
     const why = [...new Set(reasons)].join("; ")
-    return demanded === "auto" ? Either.right({ service: group(options), why }) : Either.left(why)
+    return demanded === "auto" ? Either.right({ service: base, why }) : Either.left(why)
   })
