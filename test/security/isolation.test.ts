@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type Json, type Service, waitUntil } from "../e2e/Service.js"
 import { attacks, cellOf, type Facts, perl } from "./attacks.js"
-import { as, type Mode, missing, modeNames, modes, serviceIn } from "./modes.js"
+import { as, describeModes, type Mode, modeNames, serviceIn } from "./modes.js"
 
 const limits = {
   memoryBytes: 2 ** 31,
@@ -99,13 +99,7 @@ class Field {
   }
 }
 
-describe.each(modeNames)("a command in the mode %s", (name) => {
-  const mode = modes[name]
-  const reason = missing(mode)
-  if (reason !== null) {
-    it.skip(`cannot be tried here: ${reason}`)
-    return
-  }
+describeModes("a command in the mode %s", (mode, name) => {
   const field = new Field(mode)
   beforeAll(() => field.prepare())
   afterAll(() => field.dispose())

@@ -2,9 +2,9 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, expect, it } from "vitest"
 import type { Service } from "../e2e/Service.js"
-import { as, missing, modeNames, modes, serviceIn } from "./modes.js"
+import { as, describeModes, serviceIn } from "./modes.js"
 
 /** Just below the kernel's limit of one argument and of one variable with its name. */
 const longest = 131_000
@@ -19,13 +19,7 @@ const fillBytes = (bytes: number): string => {
 const many = Object.fromEntries(Array.from({ length: 300 }, (_, n) => [`MANY_${n}`, `${n} ${awkward}`]))
 const env = { LONG: fillBytes(longest), EMPTY: "", ...many }
 
-describe.each(modeNames)("a command in the mode %s", (name) => {
-  const mode = modes[name]
-  const reason = missing(mode)
-  if (reason !== null) {
-    it.skip(`cannot be tried here: ${reason}`)
-    return
-  }
+describeModes("a command in the mode %s", (mode) => {
   const parent = mkdtempSync(join(tmpdir(), "offload-folder-"))
   const folder = join(parent, "-a 'b' \"c\" $d\n\\e;#ä€")
   let service: Service

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process"
 import { chownSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { fileURLToPath } from "node:url"
+import { describe, it } from "vitest"
 import { open } from "../../src/Llm/Cgroup.js"
 import { identify } from "../../src/Llm/Marker.js"
 import { Service } from "../e2e/Service.js"
@@ -129,4 +130,14 @@ export const serviceIn = (
   )
   if (isOther) chownSync(service.data, ownUser, ownUser)
   return service
+}
+
+/** Tests in each mode; where this machine does not allow it, a skip that carries its reason. */
+export const describeModes = (title: string, tests: (mode: Mode, name: ModeName) => void): void => {
+  describe.each(modeNames)(title, (name) => {
+    const mode = modes[name]
+    const reason = missing(mode)
+    if (reason === null) tests(mode, name)
+    else it.skip(`cannot be tried here: ${reason}`)
+  })
 }

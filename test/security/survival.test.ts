@@ -1,10 +1,10 @@
 /** Daemons that want to outlive their attempt, after each of its ends, in each mode. */
 import { rmSync } from "node:fs"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, expect, it } from "vitest"
 import { type Service, waitUntil } from "../e2e/Service.js"
 import { perl } from "./attacks.js"
 import { processesNamed } from "./machine.js"
-import { as, missing, modeNames, modes, serviceIn } from "./modes.js"
+import { as, describeModes, serviceIn } from "./modes.js"
 
 /** Two forks, a session of its own, no descriptor, no environment, no signal that it takes; `before`: what it does then. */
 const daemon = (word: string, before = ""): string =>
@@ -36,13 +36,7 @@ const ends: ReadonlyArray<readonly [status: string, last: string, timeoutSeconds
   ["cancelled", "sleep 60", 60],
 ]
 
-describe.each(modeNames)("a daemon in the mode %s", (name) => {
-  const mode = modes[name]
-  const reason = missing(mode)
-  if (reason !== null) {
-    it.skip(`cannot be tried here: ${reason}`)
-    return
-  }
+describeModes("a daemon in the mode %s", (mode) => {
   const service: Service = serviceIn(mode, {
     resources: { llm: {} },
     env: { OFFLOAD_KILL_GRACE_SECONDS: "0.2" },
