@@ -131,6 +131,8 @@ const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, a
   Layer.provide(Subprocess.layer),
   Layer.provide(Post.layer),
   Layer.provide(StoreLayer),
+  // Before anything is opened, swept, rescued or begun: a start on a port that is taken changes nothing.
+  Layer.provide(Http.layerListening),
   // Before all that forks a fiber: each has the tracer, and the logger, of the one that forked it.
   Layer.provide(Telemetry.layer),
   Layer.provide(LoggerLayer),
