@@ -11,6 +11,7 @@ import type { Webhook } from "../Webhook.js"
 import { type Company, mayBegin, RunsAlone } from "./Alone.js"
 import type { Owner, OwnerLimits } from "./Choose.js"
 import { hostOfDelivery, settleDelivery } from "./Delivery.js"
+import { Hurry } from "./Hurry.js"
 import { logExpired } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
@@ -107,6 +108,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         const permits = yield* Permits
         const worker = yield* Worker
         const config = yield* OffloadConfig
+        const hurry = yield* Hurry
 
         const lane = (name: string, settle: Lane["settle"], limits: OwnerLimits): [string, Lane] => [
           name,
@@ -248,11 +250,14 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
             yield* stop
             yield* Effect.timeoutOption(Fiber.await(noting), noteMillis)
             const running = fibers()
-            yield* Effect.logInfo("draining").pipe(
+            yield* Effect.logInfo(`draining: ${waitsFor(running.length, config.drain)}`).pipe(
               Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
             )
-            yield* Effect.timeoutOption(Fiber.awaitAll(running), config.drain)
+            yield* Effect.raceFirst(Effect.timeoutOption(Fiber.awaitAll(running), config.drain), hurry)
             const late = fibers()
+            if (late.length > 0) {
+              yield* Effect.logInfo(`interrupting ${attempts(late.length)}: ${graceOf(config.killGrace)}`)
+            }
             yield* Effect.forEach(late, Fiber.interruptFork, { discard: true })
             yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
             yield* outcomes.hurry
@@ -328,6 +333,17 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
       }),
     )
 }
+
+const attempts = (count: number): string => (count === 1 ? "1 running attempt" : `${count} running attempts`)
+
+/** For a person who has pressed Ctrl-C, and asks why the service is still there. */
+const waitsFor = (count: number, millis: number): string =>
+  count === 0
+    ? "nothing runs"
+    : `waits up to ${millis / 1000} s for ${attempts(count)}, then interrupts what is left`
+
+const graceOf = (millis: number): string =>
+  `the processes have ${millis / 1000} s to end, and the jobs go back to the queue`
 
 /** What lets other jobs begin: a permit that is given back, and a fiber that carried a job, when it is no more. */
 type Change = Ended | { readonly _tag: "Free"; readonly resource: string }
