@@ -2,7 +2,7 @@
  * What this process carries: for each resource the daemon fibers of its jobs, from their fork to their end. Which jobs
  * those are, and when, is decided by the `Dispatcher`.
  */
-import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue, Schedule, type Scope } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Queue, Schedule, type Scope } from "effect"
 import { isSuspect } from "../Job/Transition.js"
 import { deliveries, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
@@ -12,10 +12,11 @@ import { type Company, mayBegin, RunsAlone } from "./Alone.js"
 import type { Owner, OwnerLimits } from "./Choose.js"
 import { hostOfDelivery, settleDelivery } from "./Delivery.js"
 import { Hurry } from "./Hurry.js"
-import { logExpired } from "./JobLog.js"
+import { logDraining, logExpired, logInterrupting } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
 import { rescue, rescueJob } from "./Rescue.js"
+import * as SetBack from "./SetBack.js"
 import { fork, type Settled } from "./Settle.js"
 import type { Spool, SpoolError } from "./Spool.js"
 import { Worker } from "./Worker.js"
@@ -109,6 +110,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         const worker = yield* Worker
         const config = yield* OffloadConfig
         const hurry = yield* Hurry
+        const heedClock = yield* SetBack.make
 
         const lane = (name: string, settle: Lane["settle"], limits: OwnerLimits): [string, Lane] => [
           name,
@@ -139,7 +141,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         })
 
         const letWait: Lanes["Type"]["letWait"] = ({ suspects }, ids) =>
-          Effect.map(Clock.currentTimeMillis, (now) => {
+          Effect.map(SetBack.monotonicMillis, (now) => {
             const next = [...ids]
             suspects.clear()
             for (const id of next) suspects.add(id)
@@ -226,7 +228,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
               ),
         ).pipe(Effect.provide(context))
 
-        const due = Effect.zipRight(advance, rescueOrphans).pipe(
+        const due = Effect.all([heedClock, advance, rescueOrphans], { discard: true }).pipe(
           Effect.catchTag("StoreError", (error) =>
             Effect.logWarning("nothing that is due was done: the store is out of reach").pipe(
               Effect.annotateLogs({ module: "Offload", error: error.message }),
@@ -250,14 +252,10 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
             yield* stop
             yield* Effect.timeoutOption(Fiber.await(noting), noteMillis)
             const running = fibers()
-            yield* Effect.logInfo(`draining: ${waitsFor(running.length, config.drain)}`).pipe(
-              Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
-            )
+            yield* logDraining(running.length, config.drain)
             yield* Effect.raceFirst(Effect.timeoutOption(Fiber.awaitAll(running), config.drain), hurry)
             const late = fibers()
-            if (late.length > 0) {
-              yield* Effect.logInfo(`interrupting ${attempts(late.length)}: ${graceOf(config.killGrace)}`)
-            }
+            if (late.length > 0) yield* logInterrupting(late.length, config.killGrace)
             yield* Effect.forEach(late, Fiber.interruptFork, { discard: true })
             yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
             yield* outcomes.hurry
@@ -288,7 +286,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           all,
           carry,
           mayBegin: ({ isSuspect }) =>
-            Effect.map(Clock.currentTimeMillis, (now) => mayBegin(isSuspect, company(), now)),
+            Effect.map(SetBack.monotonicMillis, (now) => mayBegin(isSuspect, company(), now)),
           letWait,
           running,
           ownerOf,
@@ -333,17 +331,6 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
       }),
     )
 }
-
-const attempts = (count: number): string => (count === 1 ? "1 running attempt" : `${count} running attempts`)
-
-/** For a person who has pressed Ctrl-C, and asks why the service is still there. */
-const waitsFor = (count: number, millis: number): string =>
-  count === 0
-    ? "nothing runs"
-    : `waits up to ${millis / 1000} s for ${attempts(count)}, then interrupts what is left`
-
-const graceOf = (millis: number): string =>
-  `the processes have ${millis / 1000} s to end, and the jobs go back to the queue`
 
 /** What lets other jobs begin: a permit that is given back, and a fiber that carried a job, when it is no more. */
 type Change = Ended | { readonly _tag: "Free"; readonly resource: string }
