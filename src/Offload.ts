@@ -47,6 +47,8 @@ export { WebhookRefused } from "./Webhook.js"
 export class CannotRun extends Schema.TaggedError<CannotRun>()("CannotRun", {
   /** What is wrong, such as a temporary folder that is gone. */
   reason: Schema.String,
+  /** Whether everybody may know the reason. */
+  isPublic: Schema.Boolean,
 }) {
   override get message(): string {
     return `No job can be run here: ${this.reason}. Jobs are kept, and begin when that is mended.`
@@ -281,8 +283,10 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           readiness: Effect.gen(function* () {
             if (dispatcher.isDraining()) return "draining"
             yield* store.ping
+            const deaf = yield* dispatcher.trouble
+            if (deaf !== null) return yield* new CannotRun({ reason: deaf, isPublic: true })
             const reason = yield* worker.trouble ?? Effect.succeed(null)
-            return reason === null ? "ready" : yield* new CannotRun({ reason })
+            return reason === null ? "ready" : yield* new CannotRun({ reason, isPublic: false })
           }),
         }
       }),
