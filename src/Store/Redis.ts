@@ -141,6 +141,9 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
     cancel: (id) =>
       jobs.change(id, (job, now) => Either.right(plan(job, now)(Decision.cancel(job, now)))).pipe(named("cancel")),
 
+    redeliver: (id) =>
+      jobs.change(id, (job, now) => Either.right(plan(job, now)(Decision.redeliver(job)))).pipe(named("redeliver")),
+
     remove: (id) =>
       jobs.remove(id, (job) => (isTerminal(job.status) ? null : new JobNotTerminal({ id }))).pipe(named("remove")),
 
