@@ -262,6 +262,9 @@ export class Store extends Context.Tag("effect-offload/Store")<
     /** Asks for a job's end (see `Transition.cancel`). On a job that has ended, or asked before, changes nothing. */
     readonly cancel: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
 
+    /** Queues a delivery again (see `Transition.redeliver`). On anything else, or called again, changes nothing. */
+    readonly redeliver: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
+
     /** Removes a job that has ended, its input, output, log and idempotency key. */
     readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
 

@@ -156,7 +156,7 @@ export const problems = {
   "cannot-run": {
     status: 503,
     title: "No job can be run here",
-    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process. The service's log names it. Jobs are kept, and begin when that is mended.",
+    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process; or, in a fleet, Redis answers no look for work. The service's log names it. Jobs are kept, and begin when that is mended.",
   },
 } as const satisfies Record<string, Definition>
 

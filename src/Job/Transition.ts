@@ -10,6 +10,8 @@
  *   └──expire──▶ failed (Expired)
  * ```
  *
+ * A delivery alone goes back from failed or cancelled to queued, when it is asked for (`redeliver`).
+ *
  * Three counts decide what follows an attempt, and none of them adds to another: failures (`maxAttempts` of them fail
  * the job), refusals (`maxRefused`), and deaths of the service (`maxDeaths` of them make the job a suspect, which runs
  * alone; one more, of an attempt that ran alone, fails it).
@@ -79,6 +81,7 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   usage: null,
   truncated: false,
   attempts: [],
+  attemptsBefore: 0,
   events: 1,
   outputFrom: 1,
   outputEnd: 0,
@@ -235,6 +238,26 @@ export const cancel = (job: Job, now: number): Job | null => {
     : { ...job, cancelRequestedAt: now }
 }
 
+/** Of so many attempts a delivery that is queued again keeps the history. */
+const maxKeptAttempts = 50
+
+/**
+ * Queues a delivery again that has failed or was cancelled, with all of its attempts before it once more: the only
+ * move out of a terminal state. It keeps its id, by which its receiver knows it. `null`: it is no such delivery.
+ */
+export const redeliver = (job: Job): Job | null =>
+  job.deliveryOf !== null && (job.status === "failed" || job.status === "cancelled")
+    ? {
+        ...job,
+        status: "queued",
+        finishedAt: null,
+        cancelRequestedAt: null,
+        attempts: job.attempts.slice(-maxKeptAttempts),
+        attemptsBefore: job.attempt,
+        events: job.events + 1,
+      }
+    : null
+
 /** Fails a queued job whose deadline has passed. `null`: it is not queued, or has time left. */
 export const expire = (job: Job, now: number): Job | null =>
   job.status === "queued" && job.deadlineAt !== null && isPastDeadline(job, now)
@@ -277,7 +300,7 @@ export const spentUsd = (job: Job): number =>
   job.attempts.reduce((sum, { usage }) => sum + (Plausible.amount(usage?.costUsd) ?? 0), 0)
 
 const count = (job: Job, which: Attempt["outcome"]): number =>
-  job.attempts.filter(({ outcome }) => outcome === which).length
+  job.attempts.filter(({ attempt, outcome }) => attempt > job.attemptsBefore && outcome === which).length
 
 const isPastDeadline = (job: Job, at: number): boolean => job.deadlineAt !== null && at >= job.deadlineAt
 

@@ -63,6 +63,9 @@ export const logCancel = (job: Job): Effect.Effect<void> => {
   return logJob(job.status === "cancelled" ? "job cancelled" : "job is being cancelled", job)
 }
 
+/** A delivery that had ended is queued again, because somebody asked for it. */
+export const logRedelivery = (job: Job): Effect.Effect<void> => logJob("delivery queued again", job)
+
 const countEnded = ({ error, resource, status }: Job): void =>
   add("offload_jobs_ended_total", { resource, status, error: status === "cancelled" ? "" : (error?.tag ?? "") })
 

@@ -93,6 +93,9 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
   cancel: (id) =>
     jobs.change(id, (job, now) => Either.right(plan(jobs, job, now)(Decision.cancel(job, now)))).pipe(named("cancel")),
 
+  redeliver: (id) =>
+    jobs.change(id, (job, now) => Either.right(plan(jobs, job, now)(Decision.redeliver(job)))).pipe(named("redeliver")),
+
   remove: (id) =>
     jobs
       .changeAll(id, (job) =>

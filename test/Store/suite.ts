@@ -761,6 +761,49 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect((yield* store.counts).size).toBe(0)
       }),
     )
+
+    test(
+      "that failed or were cancelled are queued again, with all of their attempts; nothing else is",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const { delivery, id } = yield* withWebhook()
+        yield* finish(id)
+        const job = yield* store.get(id)
+        expect(yield* store.redeliver(id)).toEqual(job)
+        const queued = yield* store.get(delivery)
+        expect(yield* store.redeliver(delivery)).toEqual(queued)
+        const failAll = (from: number) =>
+          Effect.forEach([1, 2, 3, 4], (n) =>
+            Effect.gen(function* () {
+              const claimed = yield* store.claim(delivery, "webhook")
+              expect(claimed?.job.attempt).toBe(from + n)
+              const ended = yield* store.settle(delivery, from + n, { _tag: "Failed", failure, retryAt: 0 })
+              yield* store.advance({ retentionMillis: 1000 })
+              return ended.status
+            }),
+          )
+        expect(yield* failAll(0)).toEqual(["queued", "queued", "queued", "failed"])
+        yield* TestClock.setTime(10)
+        const again = yield* store.redeliver(delivery)
+        expect(again).toMatchObject({ id: delivery, status: "queued", attempt: 4, finishedAt: null, retryAt: null })
+        expect(yield* store.get(delivery)).toEqual(again)
+        expect(yield* store.redeliver(delivery)).toEqual(again)
+        expect((yield* store.events(delivery, 0)).events.at(-1)).toMatchObject({ status: "queued", at: 10, attempt: 4 })
+        expect((yield* store.counts).get("webhooks")).toMatchObject({ queued: 1, failed: 0 })
+        // It waits for a receiver, and no longer for the end of its retention.
+        yield* TestClock.setTime(5000)
+        expect(yield* store.advance({ retentionMillis: 1000 })).toMatchObject({ removed: 1 })
+        expect(yield* store.queued("webhooks", 9)).toEqual([delivery])
+        expect(yield* failAll(4)).toEqual(["queued", "queued", "queued", "failed"])
+        yield* store.redeliver(delivery)
+        yield* store.cancel(delivery)
+        expect(yield* store.redeliver(delivery)).toMatchObject({ status: "queued", cancelRequestedAt: null })
+        yield* store.claim(delivery, "webhook")
+        const ended = yield* store.settle(delivery, 9, succeeded)
+        expect(yield* store.redeliver(delivery)).toEqual(ended)
+        yield* Effect.flip(store.redeliver(makeId(0)))
+      }),
+    )
   })
 
   describe(`${name}: reads`, () => {
