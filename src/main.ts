@@ -36,13 +36,17 @@ const ProviderLayer = Layer.setConfigProvider(
   ConfigProvider.fromMap(new Map(hidden.environment), { pathDelim: "_", seqDelim: "," }),
 )
 
+const exit = Effect.sync(() => {
+  process.exit(1)
+})
+
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, lease, redisEviction, redisPrefix, redisUrl }) => {
     const url = Redacted.value(redisUrl)
     const store =
       url === ""
         ? // Its jobs run elsewhere by now, and so nothing of what it carries is to be waited for.
-          Lmdb.layer({ path: join(data, "store"), onLost: Effect.sync(() => process.exit(1)) })
+          Lmdb.layer({ path: join(data, "store"), onLost: exit })
         : // Loaded where it is used: a start without it need not wait for its client.
           Layer.unwrapEffect(
             Effect.map(
