@@ -36,9 +36,7 @@ const ProviderLayer = Layer.setConfigProvider(
   ConfigProvider.fromMap(new Map(hidden.environment), { pathDelim: "_", seqDelim: "," }),
 )
 
-const exit = Effect.sync(() => {
-  process.exit(1)
-})
+const exit = Effect.async<never>(() => process.exit(1))
 
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, lease, redisEviction, redisPrefix, redisUrl }) => {
