@@ -240,6 +240,7 @@ const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<Pro
 
 /** What any call can be answered with. */
 export const AnyCallProblem = problem(
+  "starting",
   "store-unavailable",
   "internal",
   "misdirected-request",

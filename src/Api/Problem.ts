@@ -143,6 +143,11 @@ export const problems = {
     title: "The store is out of reach",
     doc: "The store could not read or write. Whether anything was saved is not known where the request was a POST: repeat it with the same `Idempotency-Key` after `Retry-After` seconds.",
   },
+  starting: {
+    status: 503,
+    title: "The service is starting",
+    doc: "The service has its port, and does not answer calls yet: it opens its store, and rescues what an earlier run left. Nothing was done: try again after `Retry-After` seconds.",
+  },
   draining: {
     status: 503,
     title: "The service is draining",

@@ -156,6 +156,20 @@ export const release = (job: Job): Job | null =>
     ? { ...job, retryAt: null }
     : null
 
+/**
+ * Shortens a backoff that was set by a clock which was ahead, as its attempt tells, whose end is still to come: it
+ * begins again at `now`, as long as it was meant to be. `null`: the job is not in such a backoff, or its backoff was
+ * shortened before.
+ */
+export const shorten = (job: Job, now: number): Job | null => {
+  const setAt = job.attempts.at(-1)?.finishedAt ?? null
+  if (job.status !== "queued" || job.retryAt === null || setAt === null) return null
+  return setAt > now + clockMillis && job.retryAt > setAt ? { ...job, retryAt: now + job.retryAt - setAt } : null
+}
+
+/** How far apart the clocks of two processes may be that are taken to be right. */
+const clockMillis = 1000
+
 /** Whether `attempt` is the one that may write to the job. */
 export const isLive = (job: Job, attempt: number): boolean => job.status === "running" && job.attempt === attempt
 

@@ -3,10 +3,12 @@
  * what stands there.
  */
 import { Effect, Either, Layer, type Scope } from "effect"
+import * as Transition from "../Job/Transition.js"
 import { isTerminal, type JobId } from "../Job.js"
 import * as Redis from "../Redis.js"
 import { type Advanced, JobNotTerminal, type JobWithInput, Store, type StoreError } from "../Store.js"
 import * as Decision from "./Decision.js"
+import { refusedOf } from "./Due.js"
 import { jobIds } from "./Jobs.js"
 import { type KvError, reading } from "./Kv.js"
 import { failing, named, namedCreate } from "./Named.js"
@@ -181,7 +183,11 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
         jobs.nodes.isKeeper() ? Due.advance(jobs, { limit, retentionMillis }) : Effect.succeed(nothing),
       ).pipe(named("advance")),
 
-    release: ({ limit = defaultLimit, ...options }) => Due.release(jobs, { limit, ...options }).pipe(named("release")),
+    release: ({ cursor, limit = defaultLimit, resource }) =>
+      Due.release(jobs, { cursor, limit, to: refusedOf(resource) }).pipe(named("release")),
+
+    shorten: ({ cursor, limit = defaultLimit }) =>
+      Due.release(jobs, { cursor, limit, to: Transition.shorten }).pipe(named("shorten")),
 
     ping: Effect.asVoid(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))).pipe(named("ping")),
   }

@@ -560,6 +560,40 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
     )
 
     test(
+      "a backoff that a clock set which was ahead takes its own time again, and others go on",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [short, long, right] = (yield* save({}, {}, {})) as [JobId, JobId, JobId]
+        const fail = (id: JobId, retryAt: number) =>
+          Effect.zipRight(store.claim(id, "demo"), store.settle(id, 1, { _tag: "Failed", failure, retryAt }))
+        yield* TestClock.setTime(10_000)
+        yield* fail(right, 15_000)
+        yield* TestClock.setTime(day)
+        yield* fail(short, day + 2000)
+        yield* fail(long, 3 * day)
+        expect(yield* store.shorten({})).toEqual({ released: 0, cursor: null })
+        // Two clocks are never quite the same.
+        yield* TestClock.setTime(day - 1000)
+        expect(yield* store.shorten({})).toEqual({ released: 0, cursor: null })
+        yield* TestClock.setTime(12_000)
+        let shortened = 0
+        let cursor: string | null | undefined
+        while (cursor !== null) {
+          const page = yield* store.shorten({ limit: 1, cursor })
+          shortened += page.released
+          cursor = page.cursor
+        }
+        expect(shortened).toBe(2)
+        const retryAts = Effect.forEach([short, long, right], (id) => Effect.map(store.get(id), ({ retryAt }) => retryAt))
+        expect(yield* retryAts).toEqual([14_000, 12_000 + 2 * day, 15_000])
+        // It waits on, which is no new state.
+        expect((yield* store.get(short)).events).toBe(3)
+        yield* TestClock.setTime(14_000)
+        expect((yield* store.advance({ retentionMillis: 2 * day })).ready.map(({ id }) => id)).toEqual([short])
+      }),
+    )
+
+    test(
       "remove takes an ended job with all its traces, and no other",
       Effect.gen(function* () {
         const store = yield* Store

@@ -36,6 +36,7 @@ export const through = (current: () => Service, wrap: Wrap): Service => {
     output: (id) => call("output", (store) => store.output(id)),
     advance: (options) => call("advance", (store) => store.advance(options)),
     release: (options) => call("release", (store) => store.release(options)),
+    shorten: (options) => call("shorten", (store) => store.shorten(options)),
     ping: call("ping", (store) => store.ping),
   }
 }
