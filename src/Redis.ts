@@ -21,6 +21,9 @@ export class RedisError extends Schema.TaggedError<RedisError>()("RedisError", {
 /** Two of them, and what lies between, stay under the 2 s of the contract. */
 export const commandMillis = 900
 
+/** How long a sentinel is waited for before the next one is asked, in milliseconds. */
+const sentinelMillis = 1000
+
 export type Client = Redis | Cluster
 
 const options: RedisOptions = {
@@ -67,6 +70,8 @@ const connect = ({ db, hosts, kind, master, password, secure, username }: Place,
         ...all,
         sentinels: [...hosts],
         name: master,
+        // One that is silent is passed over.
+        sentinelCommandTimeout: sentinelMillis,
         ...(secure ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
       })
     case "server":
