@@ -130,7 +130,8 @@ const allowedMethods = (url: string): ReadonlyArray<string> => {
 
 const unrouted = ({ method, originalUrl }: HttpServerRequest.HttpServerRequest): Problem => {
   const allowed = allowedMethods(originalUrl)
-  return allowed.length === 0
+  // The router takes no id that is longer than any can be.
+  return allowed.length === 0 || allowed.includes(method)
     ? new Problem({ slug: "not-found", detail: "No call has this path; see /openapi.json or the README." })
     : new Problem({
         slug: "method-not-allowed",

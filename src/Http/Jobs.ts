@@ -8,9 +8,10 @@ import { Offload, type Snapshot, type Submission } from "../Offload.js"
 import { Admission, type RateLimitFields } from "./Admission.js"
 import { type Answer, jsonAnswer, respond } from "./Answer.js"
 import { jsonBody } from "./Body.js"
+import { excessOf } from "./Bounds.js"
 import { Caller, ownJob } from "./Caller.js"
 import { waitSeconds } from "./Prefer.js"
-import { fromParseError, Problem } from "./Problem.js"
+import { fromParseError, Problem, tooMany } from "./Problem.js"
 import * as Representation from "./Representation.js"
 
 const readSubmission = jsonBody(SubmitJob)
@@ -57,12 +58,20 @@ export const getJob = Effect.gen(function* () {
 
 export const listJobs = Effect.gen(function* () {
   const offload = yield* Offload
-  const parameters = yield* HttpServerRequest.ParsedSearchParams
-  const query = yield* Effect.mapError(decodeQuery(parameters), (error) => fromParseError("invalid-parameter", error))
+  const query = yield* Effect.mapError(decodeQuery(yield* queryParameters), (error) =>
+    fromParseError("invalid-parameter", error),
+  )
   const { name: caller } = yield* Caller
   const page = yield* offload.list({ caller, ...query })
   return json({ jobs: page.jobs.map(Representation.jobSummary), cursor: page.cursor })
 })
+
+/** Those of the current request, before they are decoded. */
+export const queryParameters = Effect.filterOrFail(
+  HttpServerRequest.ParsedSearchParams,
+  (parameters) => excessOf(parameters) === null,
+  () => tooMany("invalid-parameter", ""),
+)
 
 const decodeQuery = Schema.decodeUnknown(ListQuery, { errors: "all", onExcessProperty: "error" })
 

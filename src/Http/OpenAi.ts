@@ -2,7 +2,7 @@
  * The calls under `/v1`: the same jobs, seen through OpenAI's Responses API in background mode. It keeps nothing of its
  * own. `docs/openai.md` says what is the same and what is not.
  */
-import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpRouter, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Either, Schema, Stream } from "effect"
 import { isTerminal } from "../Job.js"
 import { Offload, type Snapshot } from "../Offload.js"
@@ -10,7 +10,7 @@ import { OffloadConfig } from "../OffloadConfig.js"
 import { jsonBody } from "./Body.js"
 import { Caller, own } from "./Caller.js"
 import { eventStream, pullOf, requireStream } from "./EventStreams.js"
-import { json, submit } from "./Jobs.js"
+import { json, queryParameters, submit } from "./Jobs.js"
 import * as OpenAiError from "./OpenAi/Error.js"
 import * as Events from "./OpenAi/Events.js"
 import * as Request from "./OpenAi/Request.js"
@@ -64,8 +64,7 @@ const decodeQuery = Schema.decodeUnknownEither(Query, { errors: "all", onExcessP
 
 const retrieve = Effect.gen(function* () {
   const offload = yield* Offload
-  const parameters = yield* HttpServerRequest.ParsedSearchParams
-  const query = yield* Either.mapLeft(decodeQuery(parameters), (error) => OpenAiError.fromParseError(error))
+  const query = yield* Either.mapLeft(decodeQuery(yield* queryParameters), (error) => OpenAiError.fromParseError(error))
   const { caller, id } = yield* ownResponse
   if (query.stream !== "true") {
     if (query.starting_after !== undefined) return yield* OpenAiError.unsupported("starting_after")
