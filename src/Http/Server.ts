@@ -12,6 +12,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer, type Scope } from "effect"
 import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
+import * as Pipeline from "./Pipeline.js"
 import { toDocument } from "./Problem.js"
 
 /** Milliseconds. A header must come within the first, a whole request within the second. */
@@ -26,7 +27,7 @@ const closeGrace = 1000
 export class Connections extends Context.Tag("effect-offload/Connections")<
   Connections,
   {
-    /** Hands each request to a listener, for as long as the scope lasts. */
+    /** Hands each request to a listener, one at a time of a connection, for as long as the scope lasts. */
     readonly serve: (listener: RequestListener) => Effect.Effect<void, never, Scope.Scope>
     /** Gives open connections a moment to finish, then closes them, so that the server's end cannot hang. */
     readonly closeSoon: Effect.Effect<void>
@@ -39,7 +40,6 @@ export const layer = Layer.unwrapEffect(
     const server = createServer({ headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval: 5000 })
     // Also ends a connection whose reader takes nothing: what waits for it is bounded, and so is how long.
     server.timeout = idle
-    server.on("clientError", refuse)
     return Layer.merge(
       NodeHttpServer.layer(() => server, { host, port }),
       Layer.succeed(Connections, connections(server)),
@@ -49,12 +49,16 @@ export const layer = Layer.unwrapEffect(
 
 const connections = (server: NodeServer): Connections["Type"] => ({
   serve: (listener) =>
-    Effect.asVoid(
-      Effect.acquireRelease(
-        Effect.sync(() => server.on("request", listener)),
-        () => Effect.sync(() => server.off("request", listener)),
-      ),
-    ),
+    Effect.suspend(() => {
+      const pipeline = Pipeline.make(listener)
+      const refuseOf = refuse(pipeline)
+      return Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => server.on("request", pipeline.listener).on("clientError", refuseOf)),
+          () => Effect.sync(() => server.off("request", pipeline.listener).off("clientError", refuseOf)),
+        ),
+      )
+    }),
   closeSoon: Effect.sync(() => {
     server.closeIdleConnections()
     setTimeout(() => server.closeAllConnections(), closeGrace).unref()
@@ -94,8 +98,11 @@ export const isOwnHost = (
   return loopbackNames.includes(name) || hosts.some((own) => own.toLowerCase() === name)
 }
 
-const refuse = (error: Error & { readonly code?: string }, socket: Socket) => {
-  if (error.code === "ECONNRESET" || !socket.writable) {
+const refuse = (pipeline: Pipeline.Pipeline) => (error: Error & { readonly code?: string }, socket: Socket) => {
+  const middle = pipeline.middleOf(socket)
+  // What waits in the socket is late because nobody reads it.
+  if (middle === "held" && error.code === "ERR_HTTP_REQUEST_TIMEOUT") return
+  if (middle !== null || error.code === "ECONNRESET" || !socket.writable) {
     socket.destroy()
     return
   }
