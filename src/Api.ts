@@ -252,6 +252,7 @@ export const AnyCallProblem = problem(
   "misdirected-request",
   "unauthorized",
   "invalid-parameter",
+  "too-many-unread",
 )
 
 /** What the event stream can be answered with beside. */

@@ -126,7 +126,12 @@ export const problems = {
   "too-many-streams": {
     status: 429,
     title: "Too many event streams are open",
-    doc: "OFFLOAD_MAX_STREAMS event streams are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+    doc: "OFFLOAD_MAX_STREAMS event streams and waits are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+  },
+  "too-many-unread": {
+    status: 429,
+    title: "Too many answers wait to be read",
+    doc: "OFFLOAD_MAX_UNREAD_BYTES of earlier answers wait for clients that do not read them, or half of it for the caller's. What the call asked for is done; `Location` names a job that was saved. Read them, or close their connections, and ask again.",
   },
   "malformed-http": {
     status: 400,
