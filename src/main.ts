@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Queue, Redacted } from "effect"
 import { closeInherited } from "./Descriptors.js"
+import { Allowances } from "./Http/Allowances.js"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import { isCommon } from "./Llm/Environment.js"
@@ -69,6 +70,20 @@ const OffloadLayer = Layer.unwrapEffect(
   ),
 ).pipe(Layer.provide(Worker.layerLlm))
 
+/** What callers may have: of the fleet, where there is one. */
+const AllowancesLayer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ redisUrl }) =>
+    Redacted.value(redisUrl) === ""
+      ? Allowances.layerMemory
+      : Layer.unwrapEffect(
+          Effect.map(
+            Effect.promise(() => import("./Http/Allowances/Redis.js")),
+            (Redis) => Redis.layer,
+          ),
+        ),
+  ),
+)
+
 const LoggerLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ log, logLevel }) => {
     const pretty = log === "pretty" || (log === "auto" && process.stdout.isTTY)
@@ -125,7 +140,7 @@ const reloading = Effect.gen(function* () {
 })
 
 const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, announce])).pipe(
-  Layer.provide(Http.layer),
+  Layer.provide(Http.layerAllowed(AllowancesLayer)),
   Layer.provide(Telemetry.sampling),
   Layer.provide(OffloadLayer),
   Layer.provide(Subprocess.layer),
