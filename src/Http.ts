@@ -33,7 +33,7 @@ import { add } from "./Metrics.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 
-export { url } from "./Http/Server.js"
+export { layer as layerListening, url } from "./Http/Server.js"
 
 /**
  * Reads the file of `OFFLOAD_API_KEYS` again and logs what became of it. A key that is gone is refused from then on, and
@@ -258,7 +258,7 @@ const serving = Layer.scopedDiscard(
       if (!accepts(request, response)) handler(request, response)
     })
     yield* Effect.addFinalizer(() =>
-      offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.closeSoon)),
+      offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.close)),
     )
   }),
 )
@@ -266,6 +266,9 @@ const serving = Layer.scopedDiscard(
 /**
  * Serves at `HOST` and `PORT`, with what callers may have kept by whoever keeps it. When it is released it drains, then
  * ends open streams, then stops listening.
+ *
+ * It listens when the `Offload` that it serves has begun its jobs, unless the program also provides `layerListening`
+ * below that one: then a port that is taken is found out before anything is begun.
  */
 export const layerAllowed = <E, R>(allowances: Layer.Layer<Allowances, E, R>) =>
   serving.pipe(

@@ -79,12 +79,10 @@ const number = (value: unknown): number => (typeof value === "string" ? Number(v
 
 const make = Effect.gen(function* () {
   const { redisPrefix: prefix, redisUrl } = yield* OffloadConfig
-  const address = Redis.parse(Redacted.value(redisUrl))
-  if (address === null) {
-    return yield* new StoreError({ operation: "open", reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
-  }
-  const client = yield* Redis.open(() => address.make({ commandTimeout: Redis.commandMillis })).pipe(
-    Effect.mapError(toStoreError("open")),
+  const address = yield* Effect.mapError(Redis.parse(Redacted.value(redisUrl)), toStoreError("open"))
+  const client = yield* Effect.mapError(
+    Redis.open(address, { commandTimeout: Redis.commandMillis }),
+    toStoreError("open"),
   )
   const key = (kind: string, caller: string) => `${prefix}${kind}:${encodeURIComponent(caller)}`
   const all = `${prefix}places`
