@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import type { Event, Job } from "../Job.js"
 
 /** In characters. An event may be larger. */
-const pageSize = 65_536
+const pageSize = 32_768
 const firstLimit = 16
 const largestLimit = 1000
 

@@ -51,7 +51,7 @@ it.each([
   })
   const { peak } = memoryOf(service.pid)
   console.info(`200 unread streams: ${(peak - before.now).toFixed(0)} MB, ${delay.toFixed(0)} ms`)
-  expect(peak - before.now).toBeLessThan(150)
+  expect(peak - before.now).toBeLessThan(250)
   expect(delay).toBeLessThan(2000)
 })
 
@@ -112,7 +112,7 @@ it("2,000 waits for one job cost no more than asking, and those without a place 
     return { isGranted: response.headers.has("preference-applied"), status }
   }
   const many = (id: string) => Promise.all(Array.from({ length: 2000 }, () => ask(id)))
-  const asking = await delayOf(service, idle, 0, () => many(ended.body.id))
+  const asking = await delayOf(service, idle, Number.POSITIVE_INFINITY, () => many(ended.body.id))
   const waiting = await delayOf(service, idle, asking, async () => {
     // It puts something out twenty times a second, while they wait.
     const { body } = await service.submit(JSON.stringify({ text: "x".repeat(100), chunks: 200, millis: 10_000 }))
