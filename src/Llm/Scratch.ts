@@ -6,19 +6,21 @@
  * `/tmp`, or else in `OFFLOAD_DATA`.
  */
 import { execFile } from "node:child_process"
-import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from "node:fs"
+import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, rmdirSync } from "node:fs"
 import { chmod, lstat, readdir, rm } from "node:fs/promises"
 import { basename, join } from "node:path"
 import { promisify } from "node:util"
 import { Effect, Schema } from "effect"
 import { type Identity, isAbandoned } from "./Marker.js"
-import { codeOf } from "./Spawn.js"
+import { codeOf } from "./SystemCode.js"
 
 /** The user that a command runs as, where it is not the service's own. */
 export interface User {
   readonly name: string
   readonly uid: number
   readonly gid: number
+  /** Its further groups. */
+  readonly groups: ReadonlyArray<number>
   readonly home: string
 }
 
@@ -34,7 +36,7 @@ export class ScratchError extends Schema.TaggedError<ScratchError>()("ScratchErr
 
 /** The folders of one attempt. */
 export interface Folders {
-  /** Holds the others, and what the sandbox is told. */
+  /** Holds the others. */
   readonly outer: string
   /** The working folder: its name is not used twice. */
   readonly work: string
@@ -129,7 +131,6 @@ const makeFolders = (root: string, { owner }: Identity, user: User | null): Fold
   const folders = [work, temporary]
   for (const folder of folders) mkdirSync(folder, { mode: 0o700 })
   if (user !== null) {
-    // What the sandbox is told stays out of the user's reach.
     chmodSync(outer, 0o711)
     for (const folder of folders) chownSync(folder, user.uid, user.gid)
   }
@@ -140,8 +141,6 @@ const makeFolders = (root: string, { owner }: Identity, user: User | null): Fold
 const areRemovedEmpty = (outer: string, folders: ReadonlyArray<string>): boolean => {
   try {
     for (const folder of folders) rmdirSync(folder)
-    rmSync(join(outer, launchFile), { force: true })
-    rmSync(join(outer, mountsFile), { force: true })
     rmdirSync(outer)
     return true
   } catch {
@@ -149,10 +148,6 @@ const areRemovedEmpty = (outer: string, folders: ReadonlyArray<string>): boolean
     return false
   }
 }
-
-/** What the sandbox is told: its command, and what it mounts. */
-export const launchFile = "launch"
-export const mountsFile = "mounts"
 
 const remove = async (folder: string): Promise<Error | null> => {
   try {

@@ -11,6 +11,8 @@ import { defaultLimits, OffloadConfig } from "../OffloadConfig.js"
 import { LlmConfigError } from "./Adapters.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
+import { isRefusal } from "./Containment.js"
+import { type Abilities, acquire as acquireLauncher, type Launcher } from "./Launcher.js"
 import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
 import { probe } from "./Probe.js"
@@ -181,6 +183,7 @@ const conclude = (
   const { final, overBudget, tooLarge, usage } = transcript.found()
   if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
   if (tooLarge !== null) return new LlmOutputTooLarge(tooLarge)
+  if (ended._tag === "Refused" && ended.refusal.isCommand) return new LlmNotFound({ command: adapter.command })
   if (ended._tag === "Refused") {
     refusal.reason = ended.refusal.detail
     return new LlmSpawn({ command: adapter.command, code: ended.refusal.code, reason: ended.refusal.detail })
@@ -192,6 +195,14 @@ const conclude = (
     return error === null ? Effect.void : Effect.fail(error)
   })
 }
+
+/** What the launcher of this machine can do; fails where there can be none. */
+const abilitiesOf = (launcher: Launcher): Effect.Effect<Abilities, LlmConfigError> =>
+  Effect.flatMap(Effect.promise(launcher.open), (opened) =>
+    isRefusal(opened)
+      ? new LlmConfigError({ reason: `No command can be run: ${opened.detail}.` })
+      : Effect.succeed(opened),
+  )
 
 /** Runs the command lines of the resources. Fails to build where their settings contradict each other. */
 export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
@@ -216,25 +227,30 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     if (trouble !== null) {
       return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.message}; see TMPDIR.` })
     }
+    // What begins no attempt needs no means to.
+    const runs = role !== "api"
+    const launcher = yield* acquireLauncher({ folder: scratch.root, owner: identity.owner })
+    const abilities = runs ? yield* abilitiesOf(launcher) : { adopts: false, limits: false }
     const first = { limits: defaultLimits, user: null }
-    const found = yield* probe(demanded, { identity, scratch, hidden }, first)
+    const found = yield* probe(runs ? demanded : "group", { identity, scratch, hidden, launcher }, abilities, first)
     if (Either.isLeft(found)) {
       return yield* new LlmConfigError({
         reason: `OFFLOAD_CONTAINMENT is \`namespace\`, but this machine gives none: ${found.left}.`,
       })
     }
     const { service, why } = found.right
-    if (service.cgroups !== null) yield* Effect.addFinalizer(() => Effect.sync(() => service.cgroups?.close()))
+    const { cgroups } = service
+    if (cgroups !== null) yield* Effect.addFinalizer(() => Effect.promise(cgroups.close))
 
     // Nobody else begins the attempts of a process that has its store for itself.
-    const isWatched = Redacted.value(redisUrl) !== "" && role !== "api"
+    const isWatched = Redacted.value(redisUrl) !== "" && runs
     const watchdog = isWatched ? yield* watch(identity.owner, lease / 2) : none
 
     const setups = yield* Effect.forEach(resources, (resource) =>
-      makeSetup({ resource, service, watchdog, graceMillis: killGrace }),
+      makeSetup({ resource, runs, service, watchdog, graceMillis: killGrace }),
     )
     const setupOf = new Map(setups.map((setup): readonly [string, Setup] => [setup.resource.name, setup]))
-    yield* announce(service, why, setups)
+    if (runs) yield* announce(service, why, setups)
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
 
     return {
@@ -249,7 +265,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
         return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run
       },
       // Who runs no attempt can do without a folder for one.
-      trouble: role === "api" ? Effect.succeed(null) : Effect.suspend(() => troubleNow(scratch, setups)),
+      trouble: runs ? Effect.suspend(() => troubleNow(scratch, setups)) : Effect.succeed(null),
       killOrphans: killOrphans(service),
     }
   }).pipe(Effect.annotateLogs({ module: "Llm" })),

@@ -1,0 +1,243 @@
+/**
+ * The launcher of a service (`launcher.pl`): the process of which each sandbox is a fork. It is started when it is first
+ * needed, ends with the service, and is started again where somebody else has ended it.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { Socket } from "node:net"
+import { constants } from "node:os"
+import type { Readable, Writable } from "node:stream"
+import { type Exit, isRefusal, type Refusal } from "./Containment.js"
+import { Effect, Queue, type Scope } from "effect"
+import { find } from "./Executable.js"
+import { frame } from "./Frame.js"
+import { attend, type Leader, type Making, refusalOf } from "./Leader.js"
+import { program } from "./Program.js"
+import { make as makeSockets } from "./Sockets.js"
+import { codeOf } from "./SystemCode.js"
+import { makeTail } from "./Transcript.js"
+
+/** How long what is being ended is waited for when the service closes. */
+const closeMillis = 1000
+
+/** How much of its complaints is kept for the log. */
+const stderrBytes = 2048
+
+/** What a machine lacks where it has no launcher, for the person who reads it. */
+export const noPerl = "the command 'perl' is not on PATH: install the package perl-base (Debian, Ubuntu) or perl"
+
+/** Its type, what is mounted, and where. */
+export type Mount = readonly [type: "tmpfs" | "bind" | "readonly", from: string, to: string]
+
+/** A sandbox to be made. */
+export interface Order {
+  /** `bare`: a group whose leader adopts nothing. */
+  readonly kind: "namespace" | "user-namespace" | "group" | "bare"
+  /** A limit that says whose it is: see `Marker.ts`. */
+  readonly mark: bigint
+  /** The files of its control group; empty: none. */
+  readonly joinFile: string
+  readonly killFile: string
+  /** In their order. */
+  readonly mounts: ReadonlyArray<Mount>
+}
+
+/** What the launcher of this machine can do. */
+export interface Abilities {
+  /** Whether the leader of a group adopts, and ends, what loses its parent in it. */
+  readonly adopts: boolean
+  /** Whether limits can be set. */
+  readonly limits: boolean
+}
+
+/** How it was ended by somebody else. */
+export interface Lost {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stderr: string
+}
+
+export interface Launcher {
+  /** Starts it if it does not run; resolves to what it can do, or to why it cannot be started. */
+  readonly open: () => Promise<Abilities | Refusal>
+  /** Makes a sandbox; resolves when it waits for its command, or to why the machine does not give it. */
+  readonly make: (order: Order) => Promise<Leader | Refusal>
+  /** Ends it, and every sandbox; resolves when it is gone. */
+  readonly close: () => Promise<void>
+}
+
+export interface Options {
+  /** The folder of its socket, which has to be there whenever a sandbox is made. */
+  readonly folder: string
+  /** Whose it is, as `Marker.identify` says. */
+  readonly owner: string
+  readonly onLost: (lost: Lost) => void
+}
+
+interface Running {
+  readonly hello: Promise<Abilities | Refusal>
+  readonly send: (words: ReadonlyArray<string>) => void
+  readonly end: () => Promise<void>
+}
+
+interface Spawned {
+  readonly child: ChildProcess
+  readonly stdin: Writable
+  readonly stdout: Readable
+  readonly stderr: Readable
+}
+
+/** Starts the program at once; or resolves to why the system refuses it, which Node throws or tells by an event. */
+const spawnPerl = (perl: string): Spawned | Promise<Refusal> => {
+  const refusal = (error: unknown): Refusal => ({
+    code: codeOf(error),
+    detail: `the machine starts no process (${codeOf(error)})`,
+  })
+  try {
+    const child: ChildProcess = spawn(perl, [program("launcher.pl")], {
+      cwd: "/",
+      env: { LC_ALL: "C" },
+      // A session of its own: what stops or ends the service from a terminal does not reach it.
+      detached: true,
+      stdio: ["pipe", "pipe", "pipe"],
+    })
+    const refused = new Promise<Refusal>((resolve) => child.on("error", (error) => resolve(refusal(error))))
+    const { stderr, stdin, stdout } = child
+    // Node makes no pipes where no descriptors are left, whatever its types say.
+    if (child.pid === undefined || stdin === null || stdout === null || stderr === null) return refused
+    // Told by its exit.
+    for (const pipe of [stdin, stdout, stderr]) pipe.on("error", () => {})
+    return { child, stdin, stdout, stderr }
+  } catch (error) {
+    return Promise.resolve(refusal(error))
+  }
+}
+
+const isSignal = (name: string): name is NodeJS.Signals => name in constants.signals
+
+const signals: ReadonlyMap<number, NodeJS.Signals> = new Map(
+  Object.entries(constants.signals).flatMap(([name, number]) => (isSignal(name) ? [[number, name] as const] : [])),
+)
+
+/** What waitpid(2) tells of a process. */
+const exitOf = (status: number): Exit => {
+  const signal = signals.get(status & 127)
+  return signal === undefined ? [status >> 8, null] : [null, signal]
+}
+
+/** Gives each whole line of a stream. */
+const onLine = (stream: Readable, take: (line: string) => void): void => {
+  let rest = ""
+  stream.setEncoding("latin1").on("data", (text: string) => {
+    const lines = (rest + text).split("\n")
+    rest = lines.pop() ?? ""
+    for (const line of lines) take(line)
+  })
+}
+
+export const make = ({ folder, onLost, owner }: Options): Launcher => {
+  const sockets = makeSockets(folder, owner)
+  /** The sandboxes that are not gone. */
+  const known = new Map<string, Making>()
+  let running: Running | undefined
+  let isClosed = false
+  let sequence = 0
+
+  const takeLine = (line: string, greet: (abilities: Abilities) => void): void => {
+    const [what, first = "", second = "", ...words] = line.split(" ")
+    if (what === "hello") return greet({ adopts: first === "1", limits: second === "1" })
+    const sandbox = known.get(first)
+    known.delete(first)
+    if (what === "ended") sandbox?.end(exitOf(Number(second)))
+    else if (what === "refused") sandbox?.refuse(refusalOf(Number(second), words.join(" ")))
+  }
+
+  const lose = (lost: Lost): void => {
+    running = undefined
+    // The kernel ends them with it, or their own leaders do.
+    for (const sandbox of known.values()) sandbox.lose()
+    known.clear()
+    if (!isClosed) onLost(lost)
+  }
+
+  const follow = ({ child, stderr, stdin, stdout }: Spawned): Running => {
+    const tail = makeTail(stderrBytes)
+    stderr.on("data", tail.push)
+    const lost = new Promise<Refusal>((resolve) =>
+      child.once("exit", (code, signal) => {
+        lose({ code, signal, stderr: tail.text() })
+        resolve({ code: "ECONTAIN", detail: `the launcher of sandboxes ended: ${tail.text()}` })
+      }),
+    )
+    const hello = new Promise<Abilities>((greet) => onLine(stdout, (line) => takeLine(line, greet)))
+    // Its sandboxes keep this process going while they run; it alone does not.
+    child.unref()
+    for (const pipe of [stdin, stdout, stderr]) if (pipe instanceof Socket) pipe.unref()
+    return {
+      hello: Promise.race([hello, lost]),
+      send: (words) => {
+        stdin.write(frame(words))
+        // A command of the same user may have stopped it.
+        child.kill("SIGCONT")
+      },
+      end: async () => {
+        stdin.end()
+        child.ref()
+        const timer = setTimeout(() => child.kill("SIGKILL"), closeMillis)
+        await lost
+        clearTimeout(timer)
+      },
+    }
+  }
+
+  const ensure = (): Running | Refusal | Promise<Refusal> => {
+    if (isClosed) return { code: "ECANCELED", detail: "the service is ending" }
+    if (running !== undefined) return running
+    const perl = find("perl")
+    if (perl === null) return { code: "ENOENT", detail: noPerl }
+    const spawned = spawnPerl(perl)
+    if (spawned instanceof Promise) return spawned
+    running = follow(spawned)
+    return running
+  }
+
+  return {
+    open: async () => {
+      const found = await ensure()
+      return isRefusal(found) ? found : found.hello
+    },
+    make: async ({ joinFile, killFile, kind, mark, mounts }) => {
+      const code = await sockets.listen()
+      if (code !== null) return { code, detail: `the temporary folder '${folder}' cannot be used (${code})` }
+      const found = await ensure()
+      if (isRefusal(found)) return found
+      const id = String(++sequence)
+      const sandbox = attend(id, sockets, found.send)
+      known.set(id, sandbox)
+      const place = [sockets.folder, sockets.name]
+      found.send(["make", id, sandbox.token, ...place, kind, String(mark), joinFile, killFile, ...mounts.flat()])
+      return sandbox.made
+    },
+    close: async () => {
+      isClosed = true
+      await running?.end()
+      await sockets.close()
+    },
+  }
+}
+
+/** One for as long as the scope lasts; where it is lost, the log says so. */
+export const acquire = (options: Omit<Options, "onLost">): Effect.Effect<Launcher, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const losses = yield* Queue.unbounded<Lost>()
+    const launcher = yield* Effect.acquireRelease(
+      Effect.sync(() => make({ ...options, onLost: (lost) => losses.unsafeOffer(lost) })),
+      ({ close }) => Effect.promise(close),
+    )
+    const log = Effect.flatMap(Queue.take(losses), ({ code, signal, stderr }) =>
+      Effect.logWarning(
+        "the launcher of sandboxes was ended by somebody else, and the attempts that ran with it; it is started again for the next one",
+      ).pipe(Effect.annotateLogs({ code, signal, stderr })),
+    )
+    yield* Effect.forkScoped(Effect.forever(log))
+    return launcher
+  })
