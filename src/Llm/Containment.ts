@@ -71,7 +71,7 @@ export interface Sandbox {
   readonly launch: (launch: Launch) => Started | Refusal
   /** Ends it, if no command was launched. */
   readonly discard: () => void
-  /** Resolves when no process of it is left, not even the one that waited for its command. */
+  /** Resolves when no process of it is left, but for the one that waited for its command and is about to end. */
   readonly gone: Promise<void>
   /** Whether it can still take its command. */
   readonly isUsable: () => boolean

@@ -6,8 +6,9 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { Socket } from "node:net"
 import { constants } from "node:os"
 import type { Readable, Writable } from "node:stream"
-import { type Exit, isRefusal, type Refusal } from "./Containment.js"
+import { setTimeout as sleep } from "node:timers/promises"
 import { Effect, Queue, type Scope } from "effect"
+import { type Exit, isRefusal, type Refusal } from "./Containment.js"
 import { find } from "./Executable.js"
 import { frame } from "./Frame.js"
 import { attend, type Leader, type Making, refusalOf } from "./Leader.js"
@@ -61,7 +62,7 @@ export interface Launcher {
   readonly open: () => Promise<Abilities | Refusal>
   /** Makes a sandbox; resolves when it waits for its command, or to why the machine does not give it. */
   readonly make: (order: Order) => Promise<Leader | Refusal>
-  /** Ends it, and every sandbox; resolves when it is gone. */
+  /** Ends it, and every sandbox; resolves when it is gone. Later calls wait for the first. */
   readonly close: () => Promise<void>
 }
 
@@ -74,6 +75,7 @@ export interface Options {
 }
 
 interface Running {
+  readonly child: ChildProcess
   readonly hello: Promise<Abilities | Refusal>
   readonly send: (words: ReadonlyArray<string>) => void
   readonly end: () => Promise<void>
@@ -141,12 +143,14 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
   let running: Running | undefined
   let isClosed = false
   let sequence = 0
+  let closing: Promise<void> | undefined
 
   const takeLine = (line: string, greet: (abilities: Abilities) => void): void => {
     const [what, first = "", second = "", ...words] = line.split(" ")
     if (what === "hello") return greet({ adopts: first === "1", limits: second === "1" })
     const sandbox = known.get(first)
     known.delete(first)
+    if (running !== undefined) rest(running.child)
     if (what === "ended") sandbox?.end(exitOf(Number(second)))
     else if (what === "refused") sandbox?.refuse(refusalOf(Number(second), words.join(" ")))
   }
@@ -159,6 +163,11 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
     if (!isClosed) onLost(lost)
   }
 
+  /** Sandboxes keep this process going; a launcher without one does not. */
+  const rest = (child: ChildProcess): void => {
+    if (known.size === 0) child.unref()
+  }
+
   const follow = ({ child, stderr, stdin, stdout }: Spawned): Running => {
     const tail = makeTail(stderrBytes)
     stderr.on("data", tail.push)
@@ -169,11 +178,12 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
       }),
     )
     const hello = new Promise<Abilities>((greet) => onLine(stdout, (line) => takeLine(line, greet)))
-    // Its sandboxes keep this process going while they run; it alone does not.
-    child.unref()
+    const greeted = Promise.race([hello, lost])
+    void greeted.then(() => rest(child))
     for (const pipe of [stdin, stdout, stderr]) if (pipe instanceof Socket) pipe.unref()
     return {
-      hello: Promise.race([hello, lost]),
+      child,
+      hello: greeted,
       send: (words) => {
         stdin.write(frame(words))
         // A command of the same user may have stopped it.
@@ -200,6 +210,15 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
     return running
   }
 
+  const close = async (): Promise<void> => {
+    isClosed = true
+    // Their ends are being told, where they have not been told already.
+    const gone = Promise.all([...known.values()].map((sandbox) => sandbox.gone))
+    await Promise.race([gone, sleep(closeMillis, undefined, { ref: false })])
+    await running?.end()
+    await sockets.close()
+  }
+
   return {
     open: async () => {
       const found = await ensure()
@@ -213,14 +232,14 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
       const id = String(++sequence)
       const sandbox = attend(id, sockets, found.send)
       known.set(id, sandbox)
+      found.child.ref()
       const place = [sockets.folder, sockets.name]
       found.send(["make", id, sandbox.token, ...place, kind, String(mark), joinFile, killFile, ...mounts.flat()])
       return sandbox.made
     },
-    close: async () => {
-      isClosed = true
-      await running?.end()
-      await sockets.close()
+    close: () => {
+      closing ??= close()
+      return closing
     },
   }
 }

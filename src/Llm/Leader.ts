@@ -52,6 +52,8 @@ export interface Making {
   readonly token: string
   /** Resolves when it waits for its command, or to why the machine does not give it. */
   readonly made: Promise<Leader | Refusal>
+  /** Resolves when its leader is gone. */
+  readonly gone: Promise<void>
   /** Its leader is gone. */
   readonly end: (exit: Exit) => void
   /** Its launcher is gone, so that nobody tells of it. */
@@ -205,6 +207,7 @@ export const attend = (id: string, sockets: Sockets, send: (words: ReadonlyArray
   return {
     token,
     made: made.promise,
+    gone: gone.promise,
     end,
     lose: () => {
       isLost = true

@@ -106,8 +106,7 @@ const limitsOf = ({ cpuSeconds, fileBytes, memoryBytes, openFiles }: Limits, pro
     .flatMap(([name, value]) => (value === undefined || value === null ? [] : [`${name}=${value}`]))
     .join(" ")
 
-const userOf = ({ user }: Profile): string =>
-  user === null ? "" : [user.uid, user.gid, ...user.groups].join(" ")
+const userOf = ({ user }: Profile): string => (user === null ? "" : [user.uid, user.gid, ...user.groups].join(" "))
 
 const sandboxOf = (
   service: Service,
@@ -120,6 +119,8 @@ const sandboxOf = (
   const { control, stderr, stdin, stdout } = leader.streams
   const isNamespace = service.mode === "namespace"
   const hasReaper = service.kind === "group"
+  // The leader is the last one in it.
+  void leader.gone.then(() => cgroup?.remove())
   const close = (): void => {
     for (const pipe of [stdin, stdout, stderr, control]) pipe.destroy()
   }
@@ -167,8 +168,7 @@ const sandboxOf = (
       leader.signal("SIGKILL", "group")
       close()
     },
-    // Its leader is the last one in its control group.
-    gone: leader.gone.then(() => cgroup?.remove()),
+    gone: leader.exited.then(() => {}),
     isUsable: () => !leader.isGone(),
     removeFolders: folders.remove,
   }

@@ -9,9 +9,9 @@ import { Llm, type LlmRequest } from "../Llm.js"
 import { set } from "../Metrics.js"
 import { defaultLimits, OffloadConfig } from "../OffloadConfig.js"
 import { LlmConfigError } from "./Adapters.js"
+import { isRefusal } from "./Containment.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
-import { isRefusal } from "./Containment.js"
 import { type Abilities, acquire as acquireLauncher, type Launcher } from "./Launcher.js"
 import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
@@ -240,7 +240,8 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     }
     const { service, why } = found.right
     const { cgroups } = service
-    if (cgroups !== null) yield* Effect.addFinalizer(() => Effect.promise(cgroups.close))
+    // Its groups are empty when the launcher has ended.
+    if (cgroups !== null) yield* Effect.addFinalizer(() => Effect.promise(() => launcher.close().then(cgroups.close)))
 
     // Nobody else begins the attempts of a process that has its store for itself.
     const isWatched = Redacted.value(redisUrl) !== "" && runs

@@ -272,6 +272,7 @@ sub be_sandbox {
   my ($ids, $token, $folder, $socket, $kind, $mark, $join, $kill_file, @mounts) = @_;
   my $is_namespace = $kind =~ /namespace/;
   my $control;
+  $0 = 'offload-sandbox';
   eval {
     open STDIN, '<', '/dev/null' or fail('/dev/null');
     open STDOUT, '>', '/dev/null' or fail('/dev/null');
