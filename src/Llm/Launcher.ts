@@ -147,7 +147,10 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
 
   const takeLine = (line: string, greet: (abilities: Abilities) => void): void => {
     const [what, first = "", second = "", ...words] = line.split(" ")
-    if (what === "hello") return greet({ adopts: first === "1", limits: second === "1" })
+    if (what === "hello") {
+      greet({ adopts: first === "1", limits: second === "1" })
+      return
+    }
     const sandbox = known.get(first)
     known.delete(first)
     if (running !== undefined) rest(running.child)
