@@ -181,6 +181,8 @@ export const open = ({ installation, owner }: Identity): Cgroups | null => {
         isLimited: processes !== null && write(join(folder, "pids.max"), String(processes)),
         kill: () => killAll(folder),
         remove: async () => {
+          // The launcher has removed it, as a rule.
+          if (!existsSync(folder)) return
           // What has ended stays counted until its parent has looked.
           const removed = until(() => removeNow(folder))
           removing.add(removed)

@@ -75,8 +75,8 @@ export interface Sandbox {
   readonly gone: Promise<void>
   /** Whether it can still take its command. */
   readonly isUsable: () => boolean
-  /** Removes its folders, to be called when nothing of its command is left; resolves to the error of what could not be removed. */
-  readonly removeFolders: () => Promise<Error | null>
+  /** Resolves when its folders are removed, or cannot be. */
+  readonly removed: Promise<void>
 }
 
 /** Gives sandboxes, each for one command. */

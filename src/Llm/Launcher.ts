@@ -7,12 +7,14 @@ import { Socket } from "node:net"
 import { constants } from "node:os"
 import type { Readable, Writable } from "node:stream"
 import { setTimeout as sleep } from "node:timers/promises"
-import { Effect, Queue, type Scope } from "effect"
+import { Effect, type Scope } from "effect"
 import { type Exit, isRefusal, type Refusal } from "./Containment.js"
 import { find } from "./Executable.js"
 import { frame } from "./Frame.js"
 import { attend, type Leader, type Making, refusalOf } from "./Leader.js"
 import { program } from "./Program.js"
+import type { Report } from "./Report.js"
+import type { Scratch } from "./Scratch.js"
 import { make as makeSockets } from "./Sockets.js"
 import { codeOf } from "./SystemCode.js"
 import { makeTail } from "./Transcript.js"
@@ -33,6 +35,10 @@ export type Mount = readonly [type: "tmpfs" | "bind" | "readonly", from: string,
 export interface Order {
   /** `bare`: a group whose leader adopts nothing. */
   readonly kind: "namespace" | "user-namespace" | "group" | "bare"
+  /** The name of its folders. */
+  readonly name: string
+  /** `uid gid group…` of another user; empty: the service's own. */
+  readonly user: string
   /** A limit that says whose it is: see `Marker.ts`. */
   readonly mark: bigint
   /** The files of its control group; empty: none. */
@@ -67,8 +73,8 @@ export interface Launcher {
 }
 
 export interface Options {
-  /** The folder of its socket, which has to be there whenever a sandbox is made. */
-  readonly folder: string
+  /** Its socket is in the root of this one, as the folders of its sandboxes are. */
+  readonly scratch: Scratch
   /** Whose it is, as `Marker.identify` says. */
   readonly owner: string
   readonly onLost: (lost: Lost) => void
@@ -136,8 +142,9 @@ const onLine = (stream: Readable, take: (line: string) => void): void => {
   })
 }
 
-export const make = ({ folder, onLost, owner }: Options): Launcher => {
-  const sockets = makeSockets(folder, owner)
+export const make = ({ onLost, owner, scratch }: Options): Launcher => {
+  const folder = scratch.root
+  const sockets = makeSockets(scratch, owner)
   /** The sandboxes that are not gone. */
   const known = new Map<string, Making>()
   let running: Running | undefined
@@ -227,17 +234,17 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
       const found = await ensure()
       return isRefusal(found) ? found : found.hello
     },
-    make: async ({ joinFile, killFile, kind, mark, mounts }) => {
-      const code = await sockets.listen()
-      if (code !== null) return { code, detail: `the temporary folder '${folder}' cannot be used (${code})` }
+    make: async ({ joinFile, killFile, kind, mark, mounts, name, user }) => {
+      const unusable = await sockets.listen()
+      if (unusable !== null) return unusable
       const found = await ensure()
       if (isRefusal(found)) return found
       const id = String(++sequence)
       const sandbox = attend(id, sockets, found.send)
       known.set(id, sandbox)
       found.child.ref()
-      const place = [sockets.folder, sockets.name]
-      found.send(["make", id, sandbox.token, ...place, kind, String(mark), joinFile, killFile, ...mounts.flat()])
+      const place = [sandbox.token, folder, sockets.name, name, user]
+      found.send(["make", id, ...place, kind, String(mark), joinFile, killFile, ...mounts.flat()])
       return sandbox.made
     },
     close: () => {
@@ -248,18 +255,18 @@ export const make = ({ folder, onLost, owner }: Options): Launcher => {
 }
 
 /** One for as long as the scope lasts; where it is lost, the log says so. */
-export const acquire = (options: Omit<Options, "onLost">): Effect.Effect<Launcher, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const losses = yield* Queue.unbounded<Lost>()
-    const launcher = yield* Effect.acquireRelease(
-      Effect.sync(() => make({ ...options, onLost: (lost) => losses.unsafeOffer(lost) })),
-      ({ close }) => Effect.promise(close),
-    )
-    const log = Effect.flatMap(Queue.take(losses), ({ code, signal, stderr }) =>
+export const acquire = (
+  options: Omit<Options, "onLost">,
+  report: Report,
+): Effect.Effect<Launcher, never, Scope.Scope> => {
+  const onLost = ({ code, signal, stderr }: Lost): void =>
+    report(
       Effect.logWarning(
-        "the launcher of sandboxes was ended by somebody else, and the attempts that ran with it; it is started again for the next one",
+        "the launcher of sandboxes was ended by somebody else, and the attempts that ran with it: it is started again for the next one",
       ).pipe(Effect.annotateLogs({ code, signal, stderr })),
     )
-    yield* Effect.forkScoped(Effect.forever(log))
-    return launcher
-  })
+  return Effect.acquireRelease(
+    Effect.sync(() => make({ ...options, onLost })),
+    ({ close }) => Effect.promise(close),
+  )
+}

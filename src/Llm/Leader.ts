@@ -24,8 +24,6 @@ export interface Start {
   readonly argv: ReadonlyArray<string>
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
-  /** `uid gid group…` of another user; empty: the service's own. */
-  readonly user: string
   /** `name=number …` */
   readonly limits: string
   readonly onBegin: () => void
@@ -81,6 +79,7 @@ export const refusalOf = (number: number, words: string, cwd = ""): Refusal => {
   if (code === null) return { code: "ECONTAIN", detail: `its sandbox could not be made: ${words}` }
   if (code === "E2BIG") return tooLarge
   if (words === "folder") return { code, detail: `its working folder '${cwd}' cannot be used (${code})` }
+  if (words === "scratch") return { code, detail: `the folders of attempts cannot be made (${code})` }
   if (noRoom.includes(code)) return noRoomFor(code)
   if (words === "command") return { code, detail: `the system does not execute it (${code})`, isCommand: true }
   return { code, detail: `its sandbox could not be made: ${words} (${code})` }
@@ -133,9 +132,9 @@ const makeTold = (onReady: () => void) => {
     },
     start: (control: Socket, start: Start): void => {
       started = start
-      const { argv, cwd, env, limits, user } = start
+      const { argv, cwd, env, limits } = start
       const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-      control.write(frame([cwd, user, limits, String(argv.length), ...argv, ...variables]))
+      control.write(frame([cwd, limits, String(argv.length), ...argv, ...variables]))
     },
     failure: (): Refusal | null => refusal ?? (begun ? null : silent()),
   }

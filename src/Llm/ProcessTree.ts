@@ -53,8 +53,6 @@ export interface ProcessTree {
     readonly gone: boolean
     /** `null`: the command had ended by itself. */
     readonly ending: Ending | null
-    /** The error of a folder of the attempt that could not be removed. */
-    readonly left: Error | null
   }>
 }
 
@@ -162,13 +160,12 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
 
   const endNow: ProcessTree["end"] = async () => {
     const sandbox = await taking
-    if (sandbox === undefined || isRefusal(sandbox)) return { gone: true, ending: null, left: null }
+    if (sandbox === undefined || isRefusal(sandbox)) return { gone: true, ending: null }
     if (child === undefined) {
       sandbox.discard()
       await settles(sandbox.gone, killMillis)
     }
-    const ended = await endCommand()
-    return { ...ended, left: await sandbox.removeFolders() }
+    return endCommand()
   }
 
   const endCommand = async () => {

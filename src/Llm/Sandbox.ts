@@ -6,7 +6,7 @@
  * leader of a group ends what is in it when its launcher ends, or the other end of its control stream is closed.
  */
 import { existsSync } from "node:fs"
-import { basename, join, sep } from "node:path"
+import { join, sep } from "node:path"
 import type { Limits } from "../OffloadConfig.js"
 import type { Cgroup, Cgroups } from "./Cgroup.js"
 import { isRefusal, type Launch, type Mode, type Refusal, type Sandbox, type Started } from "./Containment.js"
@@ -14,7 +14,7 @@ import type { Launcher, Mount, Order } from "./Launcher.js"
 import type { Leader } from "./Leader.js"
 import { type Identity, isOf, makeMark, variable } from "./Marker.js"
 import { killWhere } from "./Processes.js"
-import { type Folders, type Scratch, ScratchError, type User } from "./Scratch.js"
+import { type Folders, type Scratch, temporaryName, type User } from "./Scratch.js"
 
 /** What the commands of a resource are held to. */
 export interface Profile {
@@ -44,18 +44,14 @@ let sequence = 0
 
 /** Starts one; resolves when it is ready, or to why the machine does not give it. */
 export const start = async (service: Service, profile: Profile): Promise<Sandbox | Refusal> => {
-  let folders: Folders
-  try {
-    folders = service.scratch.make(profile.user)
-  } catch (error) {
-    if (error instanceof ScratchError) return { code: error.code, detail: error.message }
-    throw error
-  }
+  const folders = service.scratch.make()
   const number = ++sequence
   const cgroup = cgroupOf(service, profile, number)
   const mark = makeMark(service.identity, number)
   const leader = await service.launcher.make({
     kind: service.kind,
+    name: folders.name,
+    user: userOf(profile),
     mark,
     joinFile: cgroup?.joinFile ?? "",
     killFile: cgroup?.killFile ?? "",
@@ -119,8 +115,10 @@ const sandboxOf = (
   const { control, stderr, stdin, stdout } = leader.streams
   const isNamespace = service.mode === "namespace"
   const hasReaper = service.kind === "group"
-  // The leader is the last one in it.
-  void leader.gone.then(() => cgroup?.remove())
+  // The leader is the last one in its control group, and removes the folders where it can.
+  const removed = leader.gone.then(async () => {
+    await Promise.all([folders.remove(), cgroup?.remove()])
+  })
   const close = (): void => {
     for (const pipe of [stdin, stdout, stderr, control]) pipe.destroy()
   }
@@ -132,10 +130,10 @@ const sandboxOf = (
     // In its namespace the sandbox's folder stands in place of the one that it is in.
     const parent = isNamespace ? insideOf(service) : folders.outer
     const { argv, onBegin } = command
-    const cwd = command.cwd ?? join(parent, basename(folders.work))
-    const env = { ...command.env, TMPDIR: join(parent, basename(folders.temporary)) }
+    const cwd = command.cwd ?? join(parent, folders.name)
+    const env = { ...command.env, TMPDIR: join(parent, temporaryName) }
     const processes = cgroup?.isLimited === true ? null : service.processesFor(profile)
-    leader.start({ argv, cwd, env, user: userOf(profile), limits: limitsOf(profile.limits, processes), onBegin })
+    leader.start({ argv, cwd, env, limits: limitsOf(profile.limits, processes), onBegin })
     stdin.end(command.stdin)
     const cookie = command.env[variable] ?? ""
     return {
@@ -165,23 +163,28 @@ const sandboxOf = (
   return {
     launch,
     discard: () => {
-      leader.signal("SIGKILL", "group")
       close()
+      killLater(leader)
     },
     gone: leader.exited.then(() => {}),
     isUsable: () => !leader.isGone(),
-    removeFolders: folders.remove,
+    removed,
   }
 }
 
-/** How long the leader of a group may take to kill what it has adopted, in milliseconds. */
-const reapMillis = 500
+/** How long a leader may take to end what is in its sandbox, in milliseconds. */
+const endMillis = 500
+
+/** Where the leader does not end it. */
+const killLater = (leader: Leader): void => {
+  const timer = setTimeout(() => leader.signal("SIGKILL", "group"), endMillis)
+  void leader.gone.then(() => clearTimeout(timer))
+}
 
 /** Somebody may have stopped or killed the leader: then the group is killed without it. */
 const killByLeader = (leader: Leader): void => {
   leader.signal("SIGUSR1", "leader")
   // One that is stopped cannot listen.
   leader.signal("SIGCONT", "leader")
-  const timer = setTimeout(() => leader.signal("SIGKILL", "group"), reapMillis)
-  void leader.gone.then(() => clearTimeout(timer))
+  killLater(leader)
 }

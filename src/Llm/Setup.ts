@@ -105,8 +105,7 @@ const stillRefuses = async ({ profile, refusal, resource, service }: Setup): Pro
   const sandbox = await start(service, profile)
   if (isRefusal(sandbox)) return sandbox.detail
   sandbox.discard()
-  await sandbox.gone
-  await sandbox.removeFolders()
+  await sandbox.removed
   refusal.reason = null
   return null
 }

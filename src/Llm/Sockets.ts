@@ -7,6 +7,8 @@ import { randomBytes } from "node:crypto"
 import { chmodSync, closeSync, constants, existsSync, openSync } from "node:fs"
 import { createServer, type Server, type Socket } from "node:net"
 import { join } from "node:path"
+import type { Refusal } from "./Containment.js"
+import { type Scratch, ScratchError } from "./Scratch.js"
 import { codeOf } from "./SystemCode.js"
 
 /** The streams of a sandbox, by the letters that it says: the three of its command, and its own. */
@@ -34,22 +36,22 @@ export interface Expected {
 }
 
 export interface Sockets {
-  readonly folder: string
-  /** Its name in that folder. */
+  /** Its name in the root of the scratch. */
   readonly name: string
-  /** Listens, if it does not; resolves to the code of why it cannot. */
-  readonly listen: () => Promise<string | null>
+  /** Listens, if it does not; resolves to why it cannot. */
+  readonly listen: () => Promise<Refusal | null>
   readonly expect: (take: Take) => Expected
   readonly close: () => Promise<void>
 }
 
-export const make = (folder: string, owner: string): Sockets => {
+export const make = (scratch: Scratch, owner: string): Sockets => {
+  const folder = scratch.root
   const name = `${owner}-${randomBytes(4).toString("hex")}.socket`
   const path = join(folder, name)
   const expected = new Map<string, Take>()
   const strangers = new Set<Socket>()
   let listening: { readonly close: () => Promise<void> } | undefined
-  let starting: Promise<string | null> | undefined
+  let starting: Promise<Refusal | null> | undefined
 
   const identify = (socket: Socket, chunk: Buffer): void => {
     const key = chunk.toString("latin1", 0, tokenLength + 1)
@@ -78,21 +80,23 @@ export const make = (folder: string, owner: string): Sockets => {
     })
   }
 
-  const listen = async (): Promise<string | null> => {
+  const listen = async (): Promise<Refusal | null> => {
     if (listening !== undefined && existsSync(path)) return null
     // Somebody has removed it, or the folder that it was in.
     await listening?.close()
+    listening = undefined
+    const trouble = scratch.trouble()
+    if (trouble !== null) return { code: trouble.code, detail: trouble.message }
     try {
       listening = await open(folder, name, accept)
       return null
     } catch (error) {
-      listening = undefined
-      return codeOf(error)
+      const { code, message } = new ScratchError({ code: codeOf(error), folder })
+      return { code, detail: message }
     }
   }
 
   return {
-    folder,
     name,
     listen: () => {
       starting ??= listen().finally(() => {

@@ -17,6 +17,7 @@ import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
 import { probe } from "./Probe.js"
 import { type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
+import { makeReport } from "./Report.js"
 import { make as makeScratch } from "./Scratch.js"
 import { announce, makeSetup, type Setup, troubleNow } from "./Setup.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
@@ -50,13 +51,10 @@ const acquireTree = (
     (tree) =>
       Effect.flatMap(
         Effect.promise(() => tree.end()),
-        ({ ending, gone, left }) => {
+        ({ ending, gone }) => {
           set("offload_children", {}, --alive)
           if (ending !== null) onEnding(ending)
-          return Effect.zipRight(
-            gone ? Effect.void : Effect.logError("the system did not remove a process that was killed"),
-            left === null ? Effect.void : Effect.logWarning("a folder of an attempt could not be removed", left),
-          )
+          return gone ? Effect.void : Effect.logError("the system did not remove a process that was killed")
         },
       ),
   )
@@ -220,8 +218,10 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     } = yield* OffloadConfig
     const identity = identify(data)
     const hasUsers = resources.some(({ user }) => user !== null)
-    const scratch = makeScratch(identity, resolve(data), hasUsers)
-    yield* Effect.addFinalizer(() => Effect.sync(scratch.close))
+    const report = yield* makeReport
+    const onLeft = (error: Error) => report(Effect.logWarning("a folder of an attempt could not be removed", error))
+    const scratch = makeScratch({ identity, data: resolve(data), hasUsers, onLeft })
+    yield* Effect.addFinalizer(() => Effect.promise(scratch.close))
     const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
@@ -229,7 +229,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     }
     // What begins no attempt needs no means to.
     const runs = role !== "api"
-    const launcher = yield* acquireLauncher({ folder: scratch.root, owner: identity.owner })
+    const launcher = yield* acquireLauncher({ scratch, owner: identity.owner }, report)
     const abilities = runs ? yield* abilitiesOf(launcher) : { adopts: false, limits: false }
     const first = { limits: defaultLimits, user: null }
     const found = yield* probe(runs ? demanded : "group", { identity, scratch, hidden, launcher }, abilities, first)

@@ -5,9 +5,11 @@
 #
 # From the service, on standard input: frames. A frame is a length and that many bytes, which are words: a length and
 # that many bytes each (`pack "N/a*", pack "(N/a*)*", @words`). A word is any bytes; nothing is quoted or interpreted.
-#   make <id> <token> <folder> <socket> <kind> <mark> <join> <kill> (<type> <from> <to>)…
-#     Makes a sandbox. <kind>: `namespace`, `user-namespace`, `group`, or `bare`: a group whose leader adopts nothing. <mark>: its RLIMIT_RTTIME, see Marker.ts. <join>,
-#     <kill>: the files of its cgroup, or empty. Then what it mounts, in this order.
+#   make <id> <token> <folder> <socket> <name> <user> <kind> <mark> <join> <kill> (<type> <from> <to>)…
+#     Makes a sandbox, with its folders <folder>/<name>/<name> and <folder>/<name>/tmp, which it removes at its end where
+#     they are empty. <user>: `uid gid group…` of its command, or empty: the service's own. <kind>: `namespace`, `user-namespace`, `group`, or `bare`: a group whose leader adopts nothing. <mark>: its RLIMIT_RTTIME, see Marker.ts. <join>,
+#     <kill>: the files of its cgroup, or empty. Then what it mounts, in this order. The cgroup is
+#     removed at its end, where it is empty.
 #   signal <id> <name> <leader|group>
 #     Sends a signal to a sandbox that has not been reported as ended: its number cannot be another's yet.
 #
@@ -22,8 +24,8 @@
 #   failed <errno> <words>         the command does not begin
 #   begin                          the command is executed now
 #   ended <code>                   it has ended, and nothing of the sandbox is left but its leader
-# and reads one frame: <folder> <user> <limits> <count> <argument>… <variable=value>…
-#   <user>: `uid gid group…`, or empty. <limits>: `name=number …`. <count>: how many arguments.
+# and reads one frame: <folder> <limits> <count> <argument>… <variable=value>…
+#   <limits>: `name=number …`. <count>: how many arguments.
 use strict;
 use warnings;
 no warnings 'exec';
@@ -160,11 +162,11 @@ sub receive_launch {
 }
 
 sub run_command {
-  my ($control, @streams) = @_;
+  my ($user, $control, @streams) = @_;
   # Perl ignores SIGFPE; the others are those of the launcher and of the leader.
   $SIG{$_} = 'DEFAULT' for qw(CHLD USR1 PIPE FPE);
   POSIX::sigprocmask(POSIX::SIG_SETMASK, POSIX::SigSet->new);
-  my ($folder, $user, $limits, $count, @words) = receive_launch($control);
+  my ($folder, $limits, $count, @words) = receive_launch($control);
   my @command = splice @words, 0, $count;
   eval {
     chdir $folder or fail('folder');
@@ -207,6 +209,16 @@ sub map_user {
   write_file('/proc/self/gid_map', "$gid $gid 1");
 }
 
+sub make_folders {
+  my ($name, $user) = @_;
+  my ($uid, $gid) = split ' ', $user;
+  mkdir $name, defined $uid ? 0711 : 0700 or fail('scratch');
+  for my $folder ("$name/$name", "$name/tmp") {
+    mkdir $folder, 0700 or fail('scratch');
+    !defined $uid or chown $uid, $gid, $folder or fail('scratch');
+  }
+}
+
 sub mount_all {
   my @mounts = @_;
   mount('none', '/', '', $ms{rec} | $ms{private});
@@ -241,7 +253,7 @@ sub children {
 }
 
 sub lead {
-  my ($control, $command, $kind, $kill_file) = @_;
+  my ($control, $command, $kind, $kill_file, $root, $name) = @_;
   my ($status, $pid) = (0);
   while (1) {
     while (($pid = waitpid -1, POSIX::WNOHANG) > 0) { ($status, $killing) = ($?, 1) if $pid == $command }
@@ -263,13 +275,15 @@ sub lead {
   }
   my $code = $status & 127 ? 128 + ($status & 127) : $status >> 8;
   syswrite $control, "ended $code\n";
+  chdir $root;
+  rmdir for "$name/$name", "$name/tmp", $name;
   # Without adoption it reaches its group alone, which it is part of.
   kill KILL => -getpgrp if $kind eq 'bare';
   POSIX::_exit($code);
 }
 
 sub be_sandbox {
-  my ($ids, $token, $folder, $socket, $kind, $mark, $join, $kill_file, @mounts) = @_;
+  my ($ids, $token, $folder, $socket, $name, $user, $kind, $mark, $join, $kill_file, @mounts) = @_;
   my $is_namespace = $kind =~ /namespace/;
   my $control;
   $0 = 'offload-sandbox';
@@ -278,7 +292,8 @@ sub be_sandbox {
     open STDOUT, '>', '/dev/null' or fail('/dev/null');
     $SIG{USR1} = sub { $killing = 1 };
     # What leads to the service is found from here, whatever is mounted.
-    chdir $folder or fail($folder);
+    chdir $folder or fail('scratch');
+    opendir my $root, '.' or fail('scratch');
     prctl('dumpable', 1);
     map_user(@$ids) if $kind eq 'user-namespace';
     # Whoever kills the launcher ends its sandboxes: a group in its own way.
@@ -287,15 +302,16 @@ sub be_sandbox {
     write_file($join, '0') if $join ne '';
     set_limit(mark => $mark) if $call{prlimit};
     prctl('subreaper', 1) if $kind eq 'group';
+    make_folders($name, $user);
     mount_all(@mounts) if $is_namespace;
     my @streams = map { connect_to($socket, "$token$_") } 0 .. 2;
     $control = connect_to($socket, "${token}c");
     chdir '/';
     my $command = fork // fail('fork');
-    run_command($control, @streams) if $command == 0;
+    run_command($user, $control, @streams) if $command == 0;
     @streams = ();
     syswrite $control, "ready\n";
-    lead($control, $command, $kind, $kill_file);
+    lead($control, $command, $kind, $kill_file, $root, $name);
   };
   $control //= eval { connect_to($socket, "${token}c") };
   tell_failure($control, $@) if defined $control;
@@ -304,13 +320,13 @@ sub be_sandbox {
 
 # ── The launcher ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-my (%pid_of, %id_of);
+my (%pid_of, %id_of, %cgroup_of);
 
 sub say_line { syswrite STDOUT, "@_\n" }
 
 sub make {
   my ($id, @order) = @_;
-  my $kind = $order[3];
+  my $kind = $order[5];
   my $ids = [$>, (split ' ', $))[0]];
   my $flags = $clone{newns} | $clone{newipc} | $clone{newpid} | $clone{sigchld};
   $flags |= $clone{newuser} if $kind eq 'user-namespace';
@@ -321,6 +337,7 @@ sub make {
   if (!defined $pid || $pid < 0) { say_line('refused', $id, $! + 0, $kind); return }
   be_sandbox($ids, @order) if $pid == 0;
   ($pid_of{$id}, $id_of{$pid}) = ($pid, $id);
+  ($cgroup_of{$id}) = $order[7] =~ m{^(.*)/};
 }
 
 sub send_signal {
@@ -344,6 +361,8 @@ sub reap {
   while ((my $pid = next_ended()) > 0) {
     my $id = delete $id_of{$pid} // next;
     delete $pid_of{$id};
+    my $cgroup = delete $cgroup_of{$id};
+    rmdir $cgroup if defined $cgroup;
     say_line('ended', $id, $?);
   }
 }

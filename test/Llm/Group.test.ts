@@ -69,7 +69,7 @@ describe.each(kinds)("a group that is held together by its %s", (knownBy, kindOf
     const begun = begin("DAEMON; exit 3")
     if (begun === null) return skip(`this machine has no ${knownBy}`)
     expect(await begun.ended).toMatchObject({ _tag: "Exited", exitCode: 3 })
-    expect(await begun.tree.end()).toMatchObject({ gone: true, ending: null, left: null })
+    expect(await begun.tree.end()).toMatchObject({ gone: true, ending: null })
     expect(pidsIn(begun.file)).toHaveLength(1)
     expect(pidsIn(begun.file).filter(exists)).toEqual([])
   })

@@ -101,8 +101,7 @@ describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => 
 
   const end = async (sandbox: Sandbox) => {
     sandbox.discard()
-    await sandbox.gone
-    expect(await sandbox.removeFolders()).toBeNull()
+    await sandbox.removed
   }
 
   it("end when no attempt has run for a while, and with the service", async () => {

@@ -21,8 +21,11 @@ import { OffloadConfig } from "../../src/OffloadConfig.js"
 /** The service of this machine, found out as the layer does, and its end. */
 export const findService = async (demanded: Mode, folder = tmpdir()) => {
   const identity = identify(folder)
-  const scratch = makeScratch(identity, folder, false)
-  const launcher = makeLauncher({ folder: scratch.root, owner: identity.owner, onLost: () => {} })
+  const onLeft = (error: Error) => {
+    throw error
+  }
+  const scratch = makeScratch({ identity, data: folder, hasUsers: false, onLeft })
+  const launcher = makeLauncher({ scratch, owner: identity.owner, onLost: () => {} })
   const abilities = await launcher.open()
   if (isRefusal(abilities)) throw new Error(abilities.detail)
   const options = { identity, scratch, hidden: { folders: [], files: [] }, launcher }
@@ -31,7 +34,7 @@ export const findService = async (demanded: Mode, folder = tmpdir()) => {
   const close = async () => {
     await launcher.close()
     await service?.cgroups?.close()
-    scratch.close()
+    await scratch.close()
   }
   return { service, close }
 }
