@@ -9,6 +9,9 @@ import { codeOf, nameOf } from "./SystemCode.js"
 /** The longest that a sandbox may take to be ready. */
 const readyMillis = 5000
 
+/** How long one whose launcher is lost may take to end, in milliseconds. */
+const lostMillis = 500
+
 /** How much of a line that does not end is kept. */
 const maxLine = 4096
 
@@ -54,7 +57,7 @@ export interface Making {
   readonly gone: Promise<void>
   /** Its leader is gone. */
   readonly end: (exit: Exit) => void
-  /** Its launcher is gone, so that nobody tells of it. */
+  /** Its launcher is gone, so that nobody tells of its end: it is near. */
   readonly lose: () => void
   /** There is no process of it. */
   readonly refuse: (refusal: Refusal) => void
@@ -210,7 +213,12 @@ export const attend = (id: string, sockets: Sockets, send: (words: ReadonlyArray
     end,
     lose: () => {
       isLost = true
-      end([null, "SIGKILL"])
+      isGone = true
+      const timer = setTimeout(end, lostMillis, [null, "SIGKILL"])
+      found.c?.once("end", () => {
+        clearTimeout(timer)
+        end([null, "SIGKILL"])
+      })
     },
     refuse: (refusal) => {
       close()

@@ -6,10 +6,13 @@
 # From the service, on standard input: frames. A frame is a length and that many bytes, which are words: a length and
 # that many bytes each (`pack "N/a*", pack "(N/a*)*", @words`). A word is any bytes; nothing is quoted or interpreted.
 #   make <id> <token> <folder> <socket> <name> <user> <kind> <mark> <join> <kill> (<type> <from> <to>)…
-#     Makes a sandbox, with its folders <folder>/<name>/<name> and <folder>/<name>/tmp, which it removes at its end where
-#     they are empty. <user>: `uid gid group…` of its command, or empty: the service's own. <kind>: `namespace`, `user-namespace`, `group`, or `bare`: a group whose leader adopts nothing. <mark>: its RLIMIT_RTTIME, see Marker.ts. <join>,
-#     <kill>: the files of its cgroup, or empty. Then what it mounts, in this order. The cgroup is
-#     removed at its end, where it is empty.
+#     Makes a sandbox.
+#     <name>  its folders are <folder>/<name>/<name> and <folder>/<name>/tmp; it removes them at its end if they are empty
+#     <user>  `uid gid group…` of its command, or empty: the service's own
+#     <kind>  `namespace`, `user-namespace`, `group`, or `bare`: a group whose leader adopts nothing
+#     <mark>  its RLIMIT_RTTIME: see Marker.ts
+#     <join>, <kill>  the files of its cgroup, or empty; the cgroup is removed at its end
+#     <type> <from> <to>  what it mounts, in this order
 #   signal <id> <name> <leader|group>
 #     Sends a signal to a sandbox that has not been reported as ended: its number cannot be another's yet.
 #
@@ -219,6 +222,12 @@ sub make_folders {
   }
 }
 
+sub remove_folders {
+  my ($root, $name) = @_;
+  chdir $root;
+  rmdir for "$name/$name", "$name/tmp", $name;
+}
+
 sub mount_all {
   my @mounts = @_;
   mount('none', '/', '', $ms{rec} | $ms{private});
@@ -275,8 +284,7 @@ sub lead {
   }
   my $code = $status & 127 ? 128 + ($status & 127) : $status >> 8;
   syswrite $control, "ended $code\n";
-  chdir $root;
-  rmdir for "$name/$name", "$name/tmp", $name;
+  remove_folders($root, $name);
   # Without adoption it reaches its group alone, which it is part of.
   kill KILL => -getpgrp if $kind eq 'bare';
   POSIX::_exit($code);
@@ -293,7 +301,7 @@ sub be_sandbox {
     $SIG{USR1} = sub { $killing = 1 };
     # What leads to the service is found from here, whatever is mounted.
     chdir $folder or fail('scratch');
-    opendir my $root, '.' or fail('scratch');
+    opendir $root, '.' or fail('scratch');
     prctl('dumpable', 1);
     map_user(@$ids) if $kind eq 'user-namespace';
     # Whoever kills the launcher ends its sandboxes: a group in its own way.
@@ -315,6 +323,7 @@ sub be_sandbox {
   };
   $control //= eval { connect_to($socket, "${token}c") };
   tell_failure($control, $@) if defined $control;
+  remove_folders($root, $name) if defined $root;
   POSIX::_exit(1);
 }
 

@@ -108,7 +108,7 @@ describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => 
     const { close, service } = await openService(mode, data.folder)
     const runOne = async (spares: Spares) => {
       const sandbox = await take(spares)
-      sandbox.launch(command("read _"))
+      sandbox.launch(command("sleep 60"))
       await waitUntil(() => data.folders().length === 2)
       await end(sandbox)
     }
