@@ -9,7 +9,9 @@ import { build } from "esbuild"
 
 const path = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url))
 
-copyFileSync(path("src/Llm/launcher.pl"), path("dist/Llm/launcher.pl"))
+for (const name of ["launcher", "sandbox", "system"]) {
+  copyFileSync(path(`src/Llm/${name}.pl`), path(`dist/Llm/${name}.pl`))
+}
 
 // Chunks of an earlier build have other names.
 rmSync(path("dist/bundle"), { recursive: true, force: true })
