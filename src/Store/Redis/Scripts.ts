@@ -3,14 +3,7 @@
  * `Job/Transition.ts` alone; a script applies it if the record is still the one that was read, which fences every
  * write, that of a stale attempt too.
  */
-import { createHash } from "node:crypto"
-
-export interface Script {
-  readonly lua: string
-  readonly sha: string
-}
-
-const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
+import { script } from "../../Redis.js"
 
 /** Adds to a field of a hash, which goes away at zero. */
 const count = `
