@@ -2,7 +2,7 @@
  * How much a request may have of what its length does not bound: looked at before it is decoded, because a schema says of
  * each member what is wrong with it. All of it is far more than any call needs.
  */
-import type { Problem } from "./Problem.js"
+import type { ProblemSlug } from "../Api/Problem.js"
 
 /** How deep arrays and objects may be nested. */
 export const maxDepth = 64
@@ -14,7 +14,7 @@ export const maxValues = 10_000
 export const maxMembers = 64
 
 /** Why a body is refused, told by its bytes alone: what is nested deeply costs far more to parse than its length says. */
-export const sizeOf = (json: Uint8Array): Pick<Problem, "slug" | "detail"> | null => {
+export const sizeOf = (json: Uint8Array): { readonly slug: ProblemSlug; readonly detail: string } | null => {
   let depth = 0
   let values = 1
   let inString = false
