@@ -143,6 +143,11 @@ export const problems = {
     title: "The store is out of reach",
     doc: "The store could not read or write. Whether anything was saved is not known where the request was a POST: repeat it with the same `Idempotency-Key` after `Retry-After` seconds.",
   },
+  starting: {
+    status: 503,
+    title: "The service is starting",
+    doc: "The service has its port, and does not answer calls yet: it opens its store, and rescues what an earlier run left. Nothing was done: try again after `Retry-After` seconds.",
+  },
   draining: {
     status: 503,
     title: "The service is draining",
@@ -151,7 +156,7 @@ export const problems = {
   "cannot-run": {
     status: 503,
     title: "No job can be run here",
-    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process. The service's log names it. Jobs are kept, and begin when that is mended.",
+    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process; or, in a fleet, Redis answers no look for work. The service's log names it. Jobs are kept, and begin when that is mended.",
   },
 } as const satisfies Record<string, Definition>
 
