@@ -584,7 +584,9 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
           cursor = page.cursor
         }
         expect(shortened).toBe(2)
-        const retryAts = Effect.forEach([short, long, right], (id) => Effect.map(store.get(id), ({ retryAt }) => retryAt))
+        const retryAts = Effect.forEach([short, long, right], (id) =>
+          Effect.map(store.get(id), ({ retryAt }) => retryAt),
+        )
         expect(yield* retryAts).toEqual([14_000, 12_000 + 2 * day, 15_000])
         // It waits on, which is no new state.
         expect((yield* store.get(short)).events).toBe(3)
