@@ -159,8 +159,6 @@ export const make = ({ onLost, owner, scratch }: Options): Launcher => {
       return
     }
     const sandbox = known.get(first)
-    known.delete(first)
-    if (running !== undefined) rest(running.child)
     if (what === "ended") sandbox?.end(exitOf(Number(second)))
     else if (what === "refused") sandbox?.refuse(refusalOf(Number(second), words.join(" ")))
   }
@@ -169,7 +167,6 @@ export const make = ({ onLost, owner, scratch }: Options): Launcher => {
     running = undefined
     // The kernel ends them with it, or their own leaders do.
     for (const sandbox of known.values()) sandbox.lose()
-    known.clear()
     if (!isClosed) onLost(lost)
   }
 
@@ -242,6 +239,10 @@ export const make = ({ onLost, owner, scratch }: Options): Launcher => {
       const id = String(++sequence)
       const sandbox = attend(id, sockets, found.send)
       known.set(id, sandbox)
+      void sandbox.gone.then(() => {
+        known.delete(id)
+        if (running !== undefined) rest(running.child)
+      })
       found.child.ref()
       const place = [sandbox.token, folder, sockets.name, name, user]
       found.send(["make", id, ...place, kind, String(mark), joinFile, killFile, ...mounts.flat()])
