@@ -41,7 +41,12 @@ export const problems = {
   "idempotency-conflict": {
     status: 422,
     title: "The Idempotency-Key was used for another submission",
-    doc: "The same key came with another body within 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+    doc: "The same key came with another body, or for another call, before its job had ended for 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+  },
+  "job-gone": {
+    status: 410,
+    title: "The job of the Idempotency-Key was removed",
+    doc: "The same submission came under the same key before. Its job, `jobId`, has ended and was removed, by DELETE or when its retention ended. Nothing was saved, and nothing runs again: use a new key for that.",
   },
   "webhook-not-allowed": {
     status: 422,
@@ -141,7 +146,12 @@ export const problems = {
   "store-unavailable": {
     status: 503,
     title: "The store is out of reach",
-    doc: "The store could not read or write. Whether anything was saved is not known where the request was a POST: repeat it with the same `Idempotency-Key` after `Retry-After` seconds.",
+    doc: "The store could not read or write. No job was saved; every other call may be repeated after `Retry-After` seconds.",
+  },
+  "maybe-saved": {
+    status: 503,
+    title: "The job may have been saved",
+    doc: "The store did not answer. The job may have been saved, with the id `jobId`, and then it runs. Repeat the request with the same Idempotency-Key: it is one job, however often it is sent. Without a key a repetition may run the work twice: ask with `GET /jobs/{jobId}` until the store answers; after a minute, 404 says that it was not saved. Send a key with each submission.",
   },
   draining: {
     status: 503,
@@ -166,6 +176,8 @@ export const Extensions = Schema.Struct({
   errors: Schema.optional(Schema.Array(Schema.Struct({ pointer: Schema.String, detail: Schema.String }))),
   known: Schema.optional(Schema.Array(Schema.String)),
   limitBytes: Schema.optional(Schema.Int),
+  /** The job that the problem is about. */
+  jobId: Schema.optional(Schema.String),
 })
 export type Extensions = typeof Extensions.Type
 

@@ -1,5 +1,4 @@
 /** The calls under `/jobs`, but for the event stream. */
-import { createHash } from "node:crypto"
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Schema } from "effect"
 import { ListQuery, SubmitHeaders, SubmitJob } from "../Api.js"
@@ -9,14 +8,20 @@ import { Admission, type RateLimitFields } from "./Admission.js"
 import { type Answer, jsonAnswer, respond } from "./Answer.js"
 import { jsonBody } from "./Body.js"
 import { Caller, ownJob } from "./Caller.js"
+import { idempotencyOf } from "./Fingerprint.js"
 import { waitSeconds } from "./Prefer.js"
 import { fromParseError, Problem } from "./Problem.js"
 import * as Representation from "./Representation.js"
 
 const readSubmission = jsonBody(SubmitJob)
 
-/** What a body asks for, in a caller's name and under an idempotency key. */
-export const toSubmission = (body: SubmitJob, caller: string, idempotencyKey: string | undefined): Submission => ({
+/** What a body asks for, in a caller's name and under the idempotency key of a call. */
+export const toSubmission = (
+  body: SubmitJob,
+  caller: string,
+  idempotencyKey: string | undefined,
+  call = "POST /jobs",
+): Submission => ({
   caller,
   resource: body.resource,
   input: {
@@ -30,17 +35,17 @@ export const toSubmission = (body: SubmitJob, caller: string, idempotencyKey: st
   maxCostUsd: body.maxCostUsd,
   webhook: body.webhook,
   deadlineMillis: millis(body.deadlineSeconds),
-  idempotency: idempotencyKey === undefined ? undefined : { key: idempotencyKey, fingerprint: fingerprint(body) },
+  idempotency: idempotencyKey === undefined ? undefined : idempotencyOf(idempotencyKey, call, body),
 })
 
-/** Saves the job that the current request asks for, in its caller's name and under its idempotency key. */
-export const submit = (body: SubmitJob) =>
+/** Saves the job that the current request, a `call`, asks for, in its caller's name and under its idempotency key. */
+export const submit = (body: SubmitJob, call?: string) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const headers = yield* requestHeaders(SubmitHeaders)
     const caller = yield* Caller
     const rateLimit = yield* (yield* Admission).submit(caller)
-    const { snapshot } = yield* offload.submit(toSubmission(body, caller.name, headers["idempotency-key"]))
+    const { snapshot } = yield* offload.submit(toSubmission(body, caller.name, headers["idempotency-key"], call))
     return { snapshot, rateLimit }
   })
 
@@ -80,7 +85,7 @@ export const retryJob = Effect.gen(function* () {
   if (status !== "failed" && status !== "cancelled") {
     return yield* new Problem({ slug: "job-not-failed", detail: `Job '${id}' is ${status}.` })
   }
-  const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)))
+  const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)), `POST /jobs/${id}/retry`)
   return yield* answer(snapshot, 202, rateLimit)
 })
 
@@ -144,9 +149,3 @@ const pace = ({ job, queue }: Snapshot): Readonly<Record<string, string>> => {
 }
 
 const millis = (seconds: number | undefined) => (seconds === undefined ? undefined : Math.round(seconds * 1000))
-
-/** Two bodies that say the same are the same submission, however they are written. */
-const fingerprint = (body: SubmitJob): string =>
-  createHash("sha256")
-    .update(JSON.stringify({ ...body, metadata: Object.entries(body.metadata).sort() }))
-    .digest("base64url")

@@ -5,8 +5,10 @@ import { type Extensions, mediaType, type ProblemSlug, problems, refusedMembers,
 import type {
   CannotRun,
   IdempotencyConflict,
+  JobGone,
   JobNotFound,
   JobNotTerminal,
+  MaybeSaved,
   QueueFull,
   StoreError,
   SubmissionNotAllowed,
@@ -46,8 +48,10 @@ export const toResponse = (problem: Problem): HttpServerResponse.HttpServerRespo
 export type ServiceError =
   | CannotRun
   | IdempotencyConflict
+  | JobGone
   | JobNotFound
   | JobNotTerminal
+  | MaybeSaved
   | QueueFull
   | StoreError
   | SubmissionNotAllowed
@@ -66,6 +70,16 @@ export const fromServiceError = (error: ServiceError): Problem => {
       })
     case "IdempotencyConflict":
       return new Problem({ slug: "idempotency-conflict", detail: error.message })
+    case "JobGone":
+      return new Problem({ slug: "job-gone", detail: error.message, extensions: { jobId: error.id } })
+    case "MaybeSaved":
+      return new Problem({
+        slug: "maybe-saved",
+        detail: error.message,
+        extensions: { jobId: error.id },
+        // Clients that repeat by themselves must not, where that could be another job: those of OpenAI look for this.
+        headers: error.keyed ? { "retry-after": "5" } : { "x-should-retry": "false" },
+      })
     case "JobNotFound":
       return new Problem({ slug: "job-not-found", detail: error.message })
     case "JobNotTerminal":

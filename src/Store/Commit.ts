@@ -49,12 +49,12 @@ export const make = (kv: Kv): Commit => {
   const lock = Lock.make()
   const afterLimit = Limit.make(limitMillis)
 
-  const tooSlow = (detail: string) =>
-    Either.left(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s` }))
+  const tooSlow = (detail: string, unmade: boolean) =>
+    Either.left(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s`, unmade }))
 
   const waitFor = (ticket: Lock.Ticket): Effect.Effect<void, KvError> =>
     Effect.async((resume) => {
-      const stop = afterLimit(() => resume(tooSlow("an earlier change of the job did not end")))
+      const stop = afterLimit(() => resume(tooSlow("an earlier change of the job did not end", true)))
       ticket.onHeld(() => {
         stop()
         resume(Effect.void)
@@ -69,7 +69,7 @@ export const make = (kv: Kv): Commit => {
       isTold = true
       done(result)
     }
-    const stop = afterLimit(() => tell(tooSlow("the disk did not confirm a write, which may yet be made,")))
+    const stop = afterLimit(() => tell(tooSlow("the disk did not confirm a write, which may yet be made,", false)))
     kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, tell))
   }
 
@@ -156,7 +156,8 @@ const attempt = <A, E>(
   try {
     return decide(now)
   } catch (error) {
-    if (error instanceof KvError) return Either.left(error)
+    // It was read, and nothing written yet.
+    if (error instanceof KvError) return Either.left(new KvError({ ...error, unmade: true }))
     onDefect()
     throw error
   }

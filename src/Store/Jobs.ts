@@ -44,8 +44,8 @@ export interface Jobs {
   readonly changeAll: <A, E>(id: JobId, decide: DecideOn<A, E>) => Effect.Effect<A, E | JobNotFound | KvError>
   /** The plan that makes `before` into `after`, with its indices, its event, its delivery where it ends, and `more`. */
   readonly move: <A>(before: Job | null, after: Job, now: number, answer: A, more?: ReadonlyArray<Op>) => Commit.Plan<A>
-  /** The plan that removes a job and all that belongs to it. */
-  readonly erase: <A>(job: Job, answer: A) => Commit.Plan<A>
+  /** The plan that removes a job and all that belongs to it, but for the use of its idempotency key. */
+  readonly erase: <A>(job: Job, now: number, answer: A) => Commit.Plan<A>
 }
 
 const isJobId = Schema.is(JobId)
@@ -146,12 +146,13 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
           },
         }
       },
-      erase: (job, answer) => {
+      erase: (job, now, answer) => {
         const ops = Record.erase(job)
         if (job.idempotencyKey !== null) {
           const key = Record.idempotencyKey(job.caller, job.idempotencyKey)
+          const use = firstUse(key)
           // The key may have been used again since, for another job.
-          if (firstUse(key)?.id === job.id) ops.push(remove("idempotency", key))
+          if (use?.id === job.id) ops.push(...Record.leaveUse(key, use, job, now))
         }
         for (const key of kv.keys("events", Key.under(job.id))) ops.push(remove("events", key))
         return {

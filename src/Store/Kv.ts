@@ -44,6 +44,7 @@ export class KvError extends Data.TaggedError("KvError")<{
   readonly reason: "unavailable" | "malformed"
   readonly detail: string
   readonly cause?: unknown
+  readonly unmade?: boolean
 }> {}
 
 /** Reads see every commit that has succeeded, and throw `KvError` alone. */

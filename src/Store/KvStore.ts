@@ -94,8 +94,10 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   remove: (id) =>
     jobs
-      .changeAll(id, (job) =>
-        isTerminal(job.status) ? Either.right(jobs.erase(job, undefined)) : Either.left(new JobNotTerminal({ id })),
+      .changeAll(id, (job, now) =>
+        isTerminal(job.status)
+          ? Either.right(jobs.erase(job, now, undefined))
+          : Either.left(new JobNotTerminal({ id })),
       )
       .pipe(named("remove")),
 

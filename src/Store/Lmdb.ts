@@ -99,7 +99,7 @@ const makeKv = (databases: Databases, group: GroupCommit.GroupCommit, path: stri
     commit: (ops, done) => {
       const long = ops.find(({ key }) => key.length > maxKeyLength)
       if (long === undefined) group.commit(ops, done)
-      else done(new KvError({ reason: "unavailable", detail: `a key of '${long.table}' is too long` }))
+      else done(new KvError({ reason: "unavailable", detail: `a key of '${long.table}' is too long`, unmade: true }))
     },
   }
 }

@@ -2,20 +2,13 @@
 import { Effect, Either } from "effect"
 import type { NewJob } from "../Job/Transition.js"
 import { observe } from "../Metrics.js"
-import {
-  type Create,
-  type Limits as CreateLimits,
-  type IdempotencyConflict,
-  type QueueFull,
-  StoreError,
-  type Submitted,
-} from "../Store.js"
+import { type Create, type CreateError, type Limits as CreateLimits, StoreError, type Submitted } from "../Store.js"
 import type { Done } from "./Commit.js"
 import { KvError } from "./Kv.js"
 import type { Limits } from "./Tally.js"
 
-const toStoreError = (operation: string, { cause, detail, reason }: KvError): StoreError =>
-  new StoreError({ operation, reason, detail, cause })
+const toStoreError = (operation: string, { cause, detail, reason, unmade }: KvError): StoreError =>
+  new StoreError({ operation, reason, detail, cause, unmade })
 
 /** Tells how long the operation took that begins now. */
 const stopwatch = (operation: string): (() => void) => {
@@ -52,12 +45,13 @@ export const named =
       })
     })
 
-type CreateError = IdempotencyConflict | QueueFull | KvError
+/** Why a backend does not save a job, beside `KvError`. */
+export type Refusal = Exclude<CreateError, StoreError>
 
 /** Saving a job, as a backend does it with and without a fiber, with its name and its time. */
 export const namedCreate = (
-  create: (job: NewJob, limits: Limits) => Effect.Effect<Submitted, CreateError>,
-  begin: (job: NewJob, limits: Limits, now: number, done: Done<Submitted, CreateError>) => boolean,
+  create: (job: NewJob, limits: Limits) => Effect.Effect<Submitted, Refusal | KvError>,
+  begin: (job: NewJob, limits: Limits, now: number, done: Done<Submitted, Refusal>) => boolean,
 ): Create =>
   Object.assign((job: NewJob, options: CreateLimits) => create(job, limitsOf(options)).pipe(named("create")), {
     begin: ((job, options, now, done) => {

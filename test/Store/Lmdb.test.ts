@@ -7,6 +7,7 @@ import { open } from "lmdb"
 import { type JobId, makeId } from "../../src/Job.js"
 import * as Key from "../../src/Store/Key.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
+import * as Record from "../../src/Store/Record.js"
 import { Store } from "../../src/Store.js"
 import { folder, layer } from "./folder.js"
 import { writer } from "./process.js"
@@ -338,6 +339,56 @@ describe("lmdb: the folder", () => {
           ])
         }),
       )
+    }),
+  )
+
+  it.scoped("of the version before is read on: its idempotency keys answer, and count until a day after the end", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      const keyed = () => submission({ idempotency: { key: "k", fingerprint: "new", earlierFingerprint: () => "old" } })
+      const id = yield* within(path)(
+        Effect.flatMap(Store, (store) => Effect.map(store.create(keyed(), roomy), ({ job }) => job.id)),
+      )
+      yield* overwrite(
+        path,
+        "idempotency",
+        Record.idempotencyKey("ada", "k"),
+        JSON.stringify({ id, fingerprint: "old", at: 0 }),
+      )
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          yield* TestClock.adjust(3 * 86_400_000)
+          expect(yield* store.create(keyed(), roomy)).toMatchObject({ created: false, job: { id } })
+          yield* store.claim(id, "demo")
+          yield* store.settle(id, 1, succeeded)
+          yield* store.remove(id)
+          expect(yield* Effect.flip(store.create(keyed(), roomy))).toMatchObject({ _tag: "JobGone", id })
+        }),
+      )
+    }),
+  )
+
+  it.scoped("forgets the use of a key a day after the end of its job", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          for (const key of ["a", "b"]) {
+            const { job } = yield* store.create(submission({ idempotency: { key, fingerprint: "f" } }), roomy)
+            yield* store.claim(job.id, "demo")
+            yield* store.settle(job.id, 1, succeeded)
+            yield* store.remove(job.id)
+          }
+          yield* TestClock.adjust(86_400_000)
+          yield* store.create(submission({ idempotency: { key: "b", fingerprint: "f" } }), roomy)
+          yield* store.advance({ retentionMillis: 0 })
+        }),
+      )
+      const keys = (name: string) => Effect.scoped(Effect.map(table(path, name), (rows) => Array.from(rows.getKeys())))
+      expect(yield* keys("idempotency")).toEqual([Record.idempotencyKey("ada", "b")])
+      expect(yield* keys("timers")).toEqual([])
     }),
   )
 

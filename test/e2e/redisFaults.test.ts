@@ -3,7 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
+import OpenAI from "openai"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { Proxy } from "../chaos/Proxy.js"
 import { isInstalled, RedisServer } from "../Store/redisServer.js"
 import { processesWith, Service, standIn, waitUntil } from "./Service.js"
 
@@ -62,6 +64,50 @@ describe.skipIf(!isInstalled)("a Redis", () => {
     )
     expect(most).toBeGreaterThan(0)
     expect(most).toBeLessThanOrEqual(2)
+  })
+
+  it("whose answer is lost: the 503 says that the job may be saved, and a key makes it one job", async () => {
+    const proxy = await new Proxy(Number(new URL(redis.url).port)).start()
+    const [one] = both()
+    const node = new Service({ ...one.env, REDIS_URL: proxy.url })
+    try {
+      await node.start()
+      // Redis has the script: a first call would learn that it has not, and lose that answer.
+      await node.submit(work({ text: "first" }), {}, { prefer: "wait=60" })
+      const submit = async (text: string, headers: Record<string, string>, fault: "deaf" | "fine") => {
+        proxy.fault = fault
+        const answer = await node.submit(work({ text }), {}, headers)
+        proxy.fault = "fine"
+        await waitUntil(async () => (await status(node, "/health/ready")) === 200)
+        return answer
+      }
+      for (const [headers, waits] of [
+        [{}, null],
+        [{ prefer: "wait=1" }, null],
+        [{ "idempotency-key": "k" }, "5"],
+      ] as const) {
+        const unclear = await submit("once", headers, "deaf")
+        expect([unclear.status, unclear.body.type]).toEqual([503, "/problems/maybe-saved"])
+        expect(unclear.body.detail).toContain("Idempotency-Key")
+        // A client that repeats by itself is told not to, unless its key makes that safe.
+        expect(unclear.headers.get("retry-after")).toBe(waits)
+        expect(unclear.headers.get("x-should-retry")).toBe(waits === null ? "false" : null)
+        expect((await one.ended(unclear.body.jobId, 60)).status).toBe("succeeded")
+        if (waits !== null) expect((await submit("once", headers, "fine")).body.id).toBe(unclear.body.jobId)
+      }
+      proxy.fault = "deaf"
+      const openAi = new OpenAI({ baseURL: `${node.url}/v1`, apiKey: "x" })
+      await expect(openAi.responses.create({ input: work({ text: "openai" }) })).rejects.toMatchObject({
+        status: 503,
+        code: "maybe_saved",
+      })
+      proxy.fault = "fine"
+      const { jobs } = (await one.call("GET", "/jobs?limit=100")).body
+      expect(jobs).toHaveLength(5)
+    } finally {
+      await node.dispose()
+      proxy.stop()
+    }
   })
 
   const refusals = {

@@ -32,7 +32,7 @@ export const make = (condition: Condition, path: string, write: (op: Op) => void
   let waiting: Array<Waiting> = []
   let closed = false
 
-  const failed = (detail: string) => new KvError({ reason: "unavailable", detail })
+  const failed = (detail: string) => new KvError({ reason: "unavailable", detail, unmade: true })
 
   const flush = () => {
     const next = waiting.slice(0, maxGroup)

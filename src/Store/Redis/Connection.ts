@@ -4,8 +4,17 @@ import * as Redis from "../../Redis.js"
 import { KvError } from "../Kv.js"
 import type { Script } from "./Scripts.js"
 
+/** What Redis says before it does anything, and what the client says of a command that it did not send. */
+const unmade =
+  /^(OOM|READONLY|LOADING|BUSY|MISCONF|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM|MASTERDOWN|CLUSTERDOWN|NOSCRIPT)\b|enableOfflineQueue/
+
 const toKvError = ({ cause, detail }: Redis.RedisError): KvError =>
-  new KvError({ reason: "unavailable", detail, cause })
+  new KvError({
+    reason: "unavailable",
+    detail,
+    cause,
+    unmade: cause instanceof Error && unmade.test(cause.message),
+  })
 
 const failing = <A, R>(effect: Effect.Effect<A, Redis.RedisError, R>): Effect.Effect<A, KvError, R> =>
   Effect.catchTag(effect, "RedisError", toKvError)

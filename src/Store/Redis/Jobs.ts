@@ -158,6 +158,8 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
       const { job, version } = yield* found(id)
       const refusal = allows(job)
       if (refusal !== null) return yield* Effect.fail(refusal)
+      const endedAt = Math.ceil(job.finishedAt ?? 0)
+      const keyMillis = endedAt + Record.idempotencyMillis - (yield* Clock.currentTimeMillis)
       const idempotency = job.idempotencyKey === null ? "" : Record.idempotencyKey(job.caller, job.idempotencyKey)
       const removed = yield* evaluate(
         client,
@@ -170,7 +172,15 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
           keys.due("retention"),
           keys.idempotency(idempotency),
         ],
-        [id, version, countField(job.resource, job.status), keys.channel, flag(idempotency !== "")],
+        [
+          id,
+          version,
+          countField(job.resource, job.status),
+          keys.channel,
+          flag(idempotency !== ""),
+          endedAt,
+          Math.ceil(keyMillis),
+        ],
       )
       if (removed === 1) return
       yield* again(tries)

@@ -16,7 +16,7 @@
  * | `due:backoff` `due:deadline` `due:retention` | sorted set | ids by the time they count from |
  * | `counts` | hash | how many jobs, by resource and status |
  * | `queued` | hash | how many jobs are queued, by caller; deliveries are not counted |
- * | `idempotency:<digest>` | hash | the first use of a key; expires |
+ * | `idempotency:<digest>` | hash | the first use of a key; with `endedAt` and an expiry once its job is removed |
  * | `sequence` | number | of the newest job |
  */
 import type { Job, Status } from "../../Job.js"

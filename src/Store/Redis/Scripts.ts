@@ -40,19 +40,23 @@ end`
 /**
  * Saves a job.
  *
- * KEYS: idempotency, job, counts, queued, index, ready, heads, due:deadline, sequence
+ * KEYS: idempotency, job, counts, queued, index, ready, heads, due:deadline, sequence, due:retention
  * ARGV: id, the record before and after its sequence, input, field of `counts`, caller, limit of the resource, limit of
  * the caller or '', deadline or '', whether there is an idempotency key, prefix of job keys, fingerprint, now,
- * milliseconds that a first use counts, field of `counts` for those that run
- * Reply: {'created', sequence, how many are queued, how many run} | {'used', record, id, fingerprint} |
- * {'exists', record} | {'full', 'resource' | 'caller'}
+ * milliseconds that the use of a key counts after the end of its job, field of `counts` for those that run
+ * Reply: {'created', sequence, how many are queued, how many run} | {'used', record or '' of a job that was removed, id,
+ * fingerprint} | {'exists', record} | {'full', 'resource' | 'caller'}
  */
 export const create = script(`${count}${head}${save}
 local id, caller, now = ARGV[1], ARGV[6], tonumber(ARGV[13])
 if ARGV[10] == '1' then
-  local use = redis.call('HMGET', KEYS[1], 'id', 'fingerprint', 'at')
-  if use[1] and now - tonumber(use[3]) < tonumber(ARGV[14]) and redis.call('EXISTS', ARGV[11] .. use[1]) == 1 then
-    return {'used', redis.call('HGET', ARGV[11] .. use[1], 'job'), use[1], use[2]}
+  local use = redis.call('HMGET', KEYS[1], 'id', 'fingerprint', 'endedAt')
+  if use[1] then
+    local record = redis.call('HGET', ARGV[11] .. use[1], 'job')
+    local endedAt = record and redis.call('ZSCORE', KEYS[10], use[1]) or use[3]
+    if (record or endedAt) and not (endedAt and now - tonumber(endedAt) >= tonumber(ARGV[14])) then
+      return {'used', record or '', use[1], use[2]}
+    end
   end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return {'exists', redis.call('HGET', KEYS[2], 'job')} end
@@ -64,8 +68,8 @@ local sequence = save(id, caller, ARGV[2], ARGV[3], ARGV[4], ARGV[5], KEYS[2], K
 count(KEYS[4], caller, 1)
 if ARGV[9] ~= '' then redis.call('ZADD', KEYS[8], ARGV[9], id) end
 if ARGV[10] == '1' then
+  redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'id', id, 'fingerprint', ARGV[12], 'at', ARGV[13])
-  redis.call('PEXPIRE', KEYS[1], ARGV[14])
 end
 local counts = redis.call('HMGET', KEYS[3], ARGV[5], ARGV[15])
 return {'created', sequence, counts[1] or '0', counts[2] or '0'}`)
@@ -111,10 +115,11 @@ end
 return 1`)
 
 /**
- * Removes a job that has ended, and all that belongs to it.
+ * Removes a job that has ended, and all that belongs to it, but for the use of its idempotency key.
  *
  * KEYS: job, log, counts, index, due:retention, idempotency
- * ARGV: id, version that was read, field of \`counts\`, channel, whether it has an idempotency key
+ * ARGV: id, version that was read, field of \`counts\`, channel, whether it has an idempotency key, when it ended,
+ * milliseconds that the use of the key still counts
  * Reply: 1, or 0 where the record has changed since, or is no more
  */
 export const remove = script(`${count}
@@ -124,7 +129,14 @@ redis.call('DEL', KEYS[1], KEYS[2])
 count(KEYS[3], ARGV[3], -1)
 redis.call('ZREM', KEYS[4], id)
 redis.call('ZREM', KEYS[5], id)
-if ARGV[5] == '1' and redis.call('HGET', KEYS[6], 'id') == id then redis.call('DEL', KEYS[6]) end
+if ARGV[5] == '1' and redis.call('HGET', KEYS[6], 'id') == id then
+  if tonumber(ARGV[7]) > 0 then
+    redis.call('HSET', KEYS[6], 'endedAt', ARGV[6])
+    redis.call('PEXPIRE', KEYS[6], ARGV[7])
+  else
+    redis.call('DEL', KEYS[6])
+  end
+end
 redis.call('PUBLISH', ARGV[4], id)
 return 1`)
 
