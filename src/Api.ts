@@ -241,6 +241,7 @@ const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<Pro
 /** What any call can be answered with. */
 export const AnyCallProblem = problem(
   "store-unavailable",
+  "store-full",
   "internal",
   "misdirected-request",
   "unauthorized",
@@ -271,6 +272,7 @@ const jobs = HttpApiGroup.make("jobs")
           "idempotency-conflict",
           "job-gone",
           "maybe-saved",
+          "too-many-bytes",
           "body-too-large",
           "unsupported-media-type",
           "queue-full",
@@ -319,6 +321,7 @@ const jobs = HttpApiGroup.make("jobs")
           "idempotency-conflict",
           "job-gone",
           "maybe-saved",
+          "too-many-bytes",
           "webhooks-not-configured",
           "webhook-not-allowed",
           "queue-full",

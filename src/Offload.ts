@@ -41,7 +41,7 @@ export {
   UnknownResource,
   WebhooksNotConfigured,
 } from "./Offload/Submission.js"
-export { IdempotencyConflict, JobGone, JobNotFound, JobNotTerminal, QueueFull, StoreError } from "./Store.js"
+export { IdempotencyConflict, JobGone, JobNotFound, JobNotTerminal, QueueFull, StoreError, StoreFull } from "./Store.js"
 export { WebhookRefused } from "./Webhook.js"
 
 /** Jobs are kept, and none can be run on this machine until somebody mends it. */

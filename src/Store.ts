@@ -25,6 +25,8 @@ export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
   cause: Schema.optional(Schema.Defect),
   /** Whether it is known that nothing was written. Default: it is not, and a write may have been made, or may yet be. */
   unmade: Schema.optional(Schema.Boolean),
+  /** Whether it was refused because the store's disk or memory is full. Default: no. */
+  full: Schema.optional(Schema.Boolean),
 }) {
   override get message(): string {
     return `Store.${this.operation}: ${this.detail}`
@@ -67,6 +69,21 @@ export class QueueFull extends Schema.TaggedError<QueueFull>()("QueueFull", {
     return this.scope === "caller"
       ? `The caller has ${this.limit} jobs waiting, its limit. Nothing was saved.`
       : `The queue of resource '${this.resource}' is full (${this.limit} jobs). Nothing was saved.`
+  }
+}
+
+/** There is no room for the job; nothing was saved. */
+export class StoreFull extends Schema.TaggedError<StoreFull>()("StoreFull", {
+  /** What has no room: the disk or the memory that the store is on, the store, or the caller's share of it. */
+  scope: Schema.Literal("machine", "store", "caller"),
+  /** The limit that is reached, in bytes; `null` for the machine. */
+  limitBytes: Schema.NullOr(Schema.Number),
+}) {
+  override get message(): string {
+    if (this.scope === "caller") return `The caller's jobs take ${this.limitBytes} bytes, its limit. Nothing was saved.`
+    return this.scope === "store"
+      ? `The store keeps ${this.limitBytes} bytes of jobs, its limit. Nothing was saved.`
+      : "The store's disk or memory is full. Nothing was saved."
   }
 }
 
@@ -147,7 +164,7 @@ export interface Submitted {
 }
 
 /** Why a job is not saved. */
-export type CreateError = IdempotencyConflict | JobGone | QueueFull | StoreError
+export type CreateError = IdempotencyConflict | JobGone | QueueFull | StoreFull | StoreError
 
 /** How a job is saved. */
 export interface Create {

@@ -27,6 +27,7 @@ export {
   type Settled,
   type Snapshot,
   StoreError,
+  StoreFull,
   type Submission,
   SubmissionNotAllowed,
   settle,

@@ -133,6 +133,11 @@ export const problems = {
     title: "Too many event streams are open",
     doc: "OFFLOAD_MAX_STREAMS event streams are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
   },
+  "too-many-bytes": {
+    status: 429,
+    title: "The caller's jobs take too much room",
+    doc: "The jobs that are kept for the caller have OFFLOAD_MAX_BYTES_PER_CALLER bytes, or would have more with this one; `limitBytes` repeats the limit. Nothing was saved: remove jobs that have ended, or wait for the end of their retention.",
+  },
   "malformed-http": {
     status: 400,
     title: "This is not HTTP",
@@ -152,6 +157,11 @@ export const problems = {
     status: 503,
     title: "The job may have been saved",
     doc: "The store did not answer. The job may have been saved, with the id `jobId`, and then it runs. Repeat the request with the same Idempotency-Key: it is one job, however often it is sent. Without a key a repetition may run the work twice: ask with `GET /jobs/{jobId}` until the store answers; after a minute, 404 says that it was not saved. Send a key with each submission.",
+  },
+  "store-full": {
+    status: 503,
+    title: "The store is full",
+    doc: "The store's disk or memory is nearly full, or its jobs have OFFLOAD_MAX_STORE_BYTES bytes. Nothing was saved or changed. Jobs can be read, cancelled and removed, and those that run end. The service takes jobs on again by itself when there is room.",
   },
   draining: {
     status: 503,

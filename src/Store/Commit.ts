@@ -11,6 +11,8 @@ import * as Lock from "./Lock.js"
 export interface Plan<A> {
   readonly ops: ReadonlyArray<Op>
   readonly answer: A
+  /** Whether it adds work, see `Kv.commit`. Default: no. */
+  readonly isGrowth?: boolean
   /** Brings what the process remembers up to date, before anybody learns of the commit. */
   readonly onCommitted?: () => void
   /** Takes back what was reserved for it. */
@@ -62,7 +64,11 @@ export const make = (kv: Kv): Commit => {
       return Effect.sync(stop)
     })
 
-  const write = <A>({ answer, onCommitted, onFailed, ops }: Plan<A>, leave: () => void, done: Done<A, never>): void => {
+  const write = <A>(
+    { answer, isGrowth, onCommitted, onFailed, ops }: Plan<A>,
+    leave: () => void,
+    done: Done<A, never>,
+  ): void => {
     let isTold = false
     const tell: Done<A, never> = (result) => {
       if (isTold) return
@@ -70,7 +76,7 @@ export const make = (kv: Kv): Commit => {
       done(result)
     }
     const stop = afterLimit(() => tell(tooSlow("the disk did not confirm a write, which may yet be made,", false)))
-    kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, tell))
+    kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, tell), isGrowth)
   }
 
   const execute = <A, E>(decide: Decide<A, E>, now: number, leave: () => void): Effect.Effect<A, E | KvError> => {

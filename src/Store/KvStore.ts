@@ -81,7 +81,7 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   append: (id, attempt, piece) =>
     jobs
-      .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), plan(jobs, job, now)))
+      .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), growing(plan(jobs, job, now))))
       .pipe(named("append")),
 
   settle: (id, attempt, outcome, last) =>
@@ -139,7 +139,9 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
   release: ({ limit = defaultLimit, ...options }) => Due.release(jobs, { limit, ...options }).pipe(named("release")),
 
   ping: jobs
-    .run(["ping"], (now) => Either.right({ ...answer(undefined), ops: [put("meta", "ping", String(now))] }))
+    .run(["ping"], (now) =>
+      Either.right({ ...answer(undefined), isGrowth: true, ops: [put("meta", "ping", String(now))] }),
+    )
     .pipe(named("ping")),
 })
 
@@ -178,6 +180,11 @@ const plan =
     const output = next.text === "" ? [] : [Record.writeOutput(before, before.events + 1, now, next.text)]
     return jobs.move(before, next.job, now, given, output)
   }
+
+/** Output is kept elsewhere until there is room for it, and comes with the end of its attempt at the latest. */
+const growing =
+  <A, B>(plan: (decision: A) => Plan<B>) =>
+  (decision: A): Plan<B> => ({ ...plan(decision), isGrowth: true })
 
 /** `Effect.yieldNow` yields to other fibers alone. */
 const yieldToEventLoop = Effect.async<void>((resume) => {

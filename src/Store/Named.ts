@@ -2,13 +2,20 @@
 import { Effect, Either } from "effect"
 import type { NewJob } from "../Job/Transition.js"
 import { observe } from "../Metrics.js"
-import { type Create, type CreateError, type Limits as CreateLimits, StoreError, type Submitted } from "../Store.js"
+import {
+  type Create,
+  type CreateError,
+  type Limits as CreateLimits,
+  StoreError,
+  StoreFull,
+  type Submitted,
+} from "../Store.js"
 import type { Done } from "./Commit.js"
 import { KvError } from "./Kv.js"
 import type { Limits } from "./Tally.js"
 
-const toStoreError = (operation: string, { cause, detail, reason, unmade }: KvError): StoreError =>
-  new StoreError({ operation, reason, detail, cause, unmade })
+const toStoreError = (operation: string, { cause, detail, full, reason, unmade }: KvError): StoreError =>
+  new StoreError({ operation, reason, detail, cause, unmade, full })
 
 /** Tells how long the operation took that begins now. */
 const stopwatch = (operation: string): (() => void) => {
@@ -53,14 +60,26 @@ export const namedCreate = (
   create: (job: NewJob, limits: Limits) => Effect.Effect<Submitted, Refusal | KvError>,
   begin: (job: NewJob, limits: Limits, now: number, done: Done<Submitted, Refusal>) => boolean,
 ): Create =>
-  Object.assign((job: NewJob, options: CreateLimits) => create(job, limitsOf(options)).pipe(named("create")), {
-    begin: ((job, options, now, done) => {
-      const took = stopwatch("create")
-      return begin(job, limitsOf(options), now, (result) => {
-        took()
-        done(Either.mapLeft(result, (error) => (error instanceof KvError ? toStoreError("create", error) : error)))
-      })
-    }) satisfies Create["begin"],
-  })
+  Object.assign(
+    (job: NewJob, options: CreateLimits) =>
+      create(job, limitsOf(options)).pipe(
+        Effect.mapError((error) => (error instanceof KvError && error.full === true ? machineFull : error)),
+        named("create"),
+      ),
+    {
+      begin: ((job, options, now, done) => {
+        const took = stopwatch("create")
+        return begin(job, limitsOf(options), now, (result) => {
+          took()
+          done(Either.mapLeft(result, (error) => (error instanceof KvError ? refusalOf(error) : error)))
+        })
+      }) satisfies Create["begin"],
+    },
+  )
+
+const machineFull = new StoreFull({ scope: "machine", limitBytes: null })
+
+const refusalOf = (error: KvError): StoreFull | StoreError =>
+  error.full === true ? machineFull : toStoreError("create", error)
 
 const limitsOf = ({ maxQueued, maxQueuedPerCaller = null }: CreateLimits): Limits => ({ maxQueued, maxQueuedPerCaller })

@@ -95,6 +95,7 @@ const save = (
   return Either.right({
     ops,
     answer,
+    isGrowth: true,
     onCommitted: () => {
       onCommitted?.()
       jobs.tally.release(submission)

@@ -1,14 +1,25 @@
 import { execFileSync } from "node:child_process"
-import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
-import { Array as Arr, Effect, Fiber, TestClock } from "effect"
+import { Array as Arr, Effect, Fiber, Logger, TestClock } from "effect"
 import { open } from "lmdb"
 import { type JobId, makeId } from "../../src/Job.js"
 import * as Key from "../../src/Store/Key.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
 import * as Record from "../../src/Store/Record.js"
 import { Store } from "../../src/Store.js"
+import { waitUntil } from "../e2e/Service.js"
 import { folder, layer } from "./folder.js"
 import { writer } from "./process.js"
 import { failure, piece, roomy, submission, succeeded } from "./submission.js"
@@ -475,7 +486,7 @@ describe("lmdb: a full disk", () => {
           const results = yield* Effect.forEach(Arr.range(1, 40), () => Effect.either(large()))
           const failed = results.flatMap((result) => (result._tag === "Left" ? [result.left] : []))
           expect(failed.length).toBeGreaterThan(0)
-          expect(failed[0]).toMatchObject({ _tag: "StoreError", operation: "create", reason: "unavailable" })
+          expect(failed[0]).toMatchObject({ _tag: "StoreFull", scope: "machine" })
           const saved = results.length - failed.length
           expect(saved).toBeGreaterThan(0)
           expect((yield* store.counts).get("llm")?.queued).toBe(saved)
@@ -489,6 +500,110 @@ describe("lmdb: a full disk", () => {
           })
         }),
       )
+    }),
+  )
+
+  /** Takes all that is left of a disk, as another program does. */
+  const takeAll = (path: string) =>
+    Effect.sync(() => {
+      const file = openSync(join(path, "taken"), "a")
+      try {
+        for (;;) writeSync(file, Buffer.alloc(4096))
+      } catch (error) {
+        expect(error).toMatchObject({ code: "ENOSPC" })
+      } finally {
+        closeSync(file)
+      }
+    })
+
+  it.scoped(
+    "lets jobs end, be cancelled and removed to its last byte, also after a start, and none be added",
+    (context) =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        const reason = yield* mount(path)
+        if (reason !== null) return context.skip(reason)
+        const isFull = { _tag: "StoreError", reason: "unavailable", full: true, unmade: true }
+        const ids = yield* within(path)(
+          Effect.gen(function* () {
+            const store = yield* Store
+            yield* Effect.promise(() => waitUntil(() => existsSync(join(path, "reserve"))))
+            const ids: Array<JobId> = []
+            for (;;) {
+              const saved = yield* Effect.either(
+                store.create(submission({ input: { prompt: "x".repeat(250_000) }, metadata: { a: "b" } }), roomy),
+              )
+              if (saved._tag === "Left") break
+              ids.push(saved.right.job.id)
+            }
+            expect(ids.length).toBeGreaterThan(5)
+            const [running, queued, ended] = ids as [JobId, JobId, JobId]
+            yield* store.claim(running, "demo")
+            yield* store.cancel(ended)
+            yield* takeAll(path)
+            expect(yield* Effect.flip(store.create(submission(), roomy))).toMatchObject({ _tag: "StoreFull" })
+            expect(yield* Effect.flip(store.append(running, 1, piece("some")))).toMatchObject(isFull)
+            expect(yield* Effect.flip(store.ping)).toMatchObject(isFull)
+            yield* store.settle(running, 1, succeeded, piece("some output"))
+            yield* store.cancel(queued)
+            yield* store.remove(ended)
+            // What a write has freed can be used by the second one after it.
+            yield* store.cancel(ids[4] as JobId)
+            yield* takeAll(path)
+            expect((yield* store.claim(ids[3] as JobId, "demo"))?.job.status).toBe("running")
+            return ids
+          }),
+        )
+        yield* takeAll(path)
+        yield* within(path)(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const [running, queued, , claimed, ...others] = ids as [JobId, JobId, JobId, JobId, ...ReadonlyArray<JobId>]
+            expect(yield* store.output(running)).toBe("some output")
+            yield* store.settle(claimed, 1, { _tag: "Orphaned", retryAt: 0 })
+            for (const id of others) yield* store.cancel(id)
+            yield* takeAll(path)
+            for (const id of [running, queued, ...others]) yield* store.remove(id)
+            expect((yield* store.counts).get("llm")).toMatchObject({ queued: 1, cancelled: 0 })
+            expect(yield* Effect.flip(store.create(submission(), roomy))).toMatchObject({ _tag: "StoreFull" })
+            rmSync(join(path, "taken"))
+            yield* store.ping
+            yield* store.create(submission({ input: { prompt: "x".repeat(250_000) } }), roomy)
+          }),
+        )
+      }),
+  )
+})
+
+describe("lmdb: a folder that is deleted or replaced while it is in use", () => {
+  it.scoped("takes no job from then on, and says so", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      for (const replace of [false, true]) {
+        const lines: Array<string> = []
+        const log = Logger.replace(
+          Logger.defaultLogger,
+          Logger.make(({ message }) => void lines.push(String(message))),
+        )
+        yield* within(path)(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const { job } = yield* store.create(submission(), roomy)
+            rmSync(path, { recursive: true })
+            if (replace) {
+              mkdirSync(path)
+              writeFileSync(join(path, "data.mdb"), "")
+            }
+            for (const write of [store.create(submission(), roomy), store.ping, store.cancel(job.id)]) {
+              const error = yield* Effect.flip<unknown, { readonly message: string }, never>(write)
+              expect(error).toMatchObject({ _tag: "StoreError", reason: "unavailable", unmade: true })
+              expect(error.message).toContain("was deleted or replaced")
+            }
+            yield* Effect.promise(() => waitUntil(() => lines.some((line) => line.includes("no job is taken on"))))
+          }),
+        ).pipe(Effect.provide(log))
+        rmSync(path, { recursive: true, force: true })
+      }
     }),
   )
 })

@@ -112,10 +112,12 @@ describe.skipIf(!isInstalled)("a Redis", () => {
 
   const refusals = {
     "has no memory left": {
+      problem: "store-full",
       begin: (client: Redis) => client.config("SET", "maxmemory", "1"),
       end: (client: Redis) => client.config("SET", "maxmemory", "0"),
     },
     "cannot save to its disk": {
+      problem: "store-unavailable",
       begin: async (client: Redis) => {
         const [, dir = ""] = (await client.config("GET", "dir")) as ReadonlyArray<string>
         // Where a folder stands in the place of its file, it cannot save.
@@ -137,7 +139,7 @@ describe.skipIf(!isInstalled)("a Redis", () => {
       await waitUntil(() => processesWith(`${body.id}.1`).length > 0)
       await fault.begin(client)
       const refused = await two.submit(work({ text: "refused" }))
-      expect([refused.status, refused.body.type]).toEqual([503, "/problems/store-unavailable"])
+      expect([refused.status, refused.body.type]).toEqual([503, `/problems/${fault.problem}`])
       expect(await status(two, "/health/ready")).toBe(503)
       expect(await status(two, "/health/live")).toBe(200)
       // It can still be read.

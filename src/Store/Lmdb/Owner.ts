@@ -3,9 +3,9 @@
  * record, taken by compare-and-set and checked by each commit: whoever lost the folder cannot write to it any more.
  */
 import { Clock, Effect, Either, Schedule, Schema } from "effect"
-import type { KvError } from "../Kv.js"
-import { reading } from "../Kv.js"
+import { KvError, type Op, put, reading } from "../Kv.js"
 import { decodeProcess, isAlive, ownProcess, type Process } from "../Process.js"
+import type { Room } from "./Room.js"
 import { type Condition, type Strings, unavailable, writeWhen } from "./Write.js"
 
 /** Another process uses the folder. */
@@ -27,14 +27,34 @@ const deadMillis = 15_000
  * Takes the folder, for as long as the scope lasts, and gives the condition that holds while it is ours. Waits, at
  * most 15 s, only for an owner whose processes are hidden from us, such as one in another container.
  */
-export const acquire = (db: Strings, path: string) =>
-  Effect.acquireRelease(take(db, path), (condition) =>
-    writeWhen(condition, () => db.remove("owner")).pipe(
+export const acquire = (db: Strings, path: string, room: Room) =>
+  Effect.acquireRelease(take(db, path, room), (condition) =>
+    inRoom(
+      room,
+      path,
+      writeWhen(condition, () => db.remove("owner")),
+    ).pipe(
       // The next process finds out by itself that this one is gone.
       Effect.catchAll((error) => Effect.logWarning(`the folder was not handed back: ${error.detail}`)),
       Effect.annotateLogs({ module: "Store" }),
     ),
-  ).pipe(Effect.tap((condition) => Effect.forkScoped(beat(db, condition))))
+  ).pipe(Effect.tap((condition) => Effect.forkScoped(beat(db, condition, path, room))))
+
+/** A write of the owner's record and its beat. */
+const sample: ReadonlyArray<Op> = [put("meta", "owner", " ".repeat(200)), put("meta", "beat", " ".repeat(20))]
+
+/** Makes a write where it fits. */
+const inRoom = <A>(room: Room, path: string, write: Effect.Effect<A, KvError>): Effect.Effect<A, KvError> =>
+  Effect.suspend(() =>
+    room.look().take(sample, false)
+      ? write
+      : new KvError({
+          reason: "unavailable",
+          detail: `the disk of the folder '${path}' is full: there is no room to say who uses it. Make a few megabytes of room.`,
+          unmade: true,
+          full: true,
+        }),
+  )
 
 /** Waits until nobody owns the folder, as `acquire` does, without taking it. */
 export const awaitFree = (db: Strings, path: string): Effect.Effect<void, StoreLocked | KvError> =>
@@ -43,7 +63,7 @@ export const awaitFree = (db: Strings, path: string): Effect.Effect<void, StoreL
     (found) => (found === undefined ? Effect.void : awaitDeath(db, path, found, ownProcess())),
   )
 
-const take = (db: Strings, path: string): Effect.Effect<Condition, StoreLocked | KvError> =>
+const take = (db: Strings, path: string, room: Room): Effect.Effect<Condition, StoreLocked | KvError> =>
   Effect.gen(function* () {
     const own = yield* Effect.sync(ownProcess)
     for (;;) {
@@ -52,10 +72,12 @@ const take = (db: Strings, path: string): Effect.Effect<Condition, StoreLocked |
       const now = yield* Clock.currentTimeMillis
       // Never the same twice, so that a commit of an earlier owner cannot pass for one of ours.
       const version = 1 + Math.floor(Math.random() * Number.MAX_SAFE_INTEGER)
-      const taken = yield* writeWhen({ db, key: "owner", version: found?.version ?? null }, () => {
+      const free = { db, key: "owner", version: found?.version ?? null }
+      const write = writeWhen(free, () => {
         db.put("owner", JSON.stringify(own), version)
         db.put("beat", String(now), 0)
       })
+      const taken = yield* inRoom(room, path, write)
       if (taken) return { db, key: "owner", version }
     }
   })
@@ -97,9 +119,15 @@ const readBeat = (db: Strings) =>
     (beat) => Number(beat ?? 0),
   )
 
-const beat = (db: Strings, condition: Condition) =>
+const beat = (db: Strings, condition: Condition, path: string, room: Room) =>
   Clock.currentTimeMillis.pipe(
-    Effect.flatMap((now) => writeWhen(condition, () => db.put("beat", String(now), 0))),
+    Effect.flatMap((now) =>
+      inRoom(
+        room,
+        path,
+        writeWhen(condition, () => db.put("beat", String(now), 0)),
+      ),
+    ),
     Effect.tap((held) => (held ? Effect.void : Effect.logError("another process has taken the folder of the store"))),
     Effect.catchAll((error) => Effect.logWarning(`the sign of life was not written: ${error.detail}`)),
     Effect.annotateLogs({ module: "Store" }),

@@ -14,6 +14,7 @@ const toKvError = ({ cause, detail }: Redis.RedisError): KvError =>
     detail,
     cause,
     unmade: cause instanceof Error && unmade.test(cause.message),
+    full: cause instanceof Error && cause.message.startsWith("OOM"),
   })
 
 const failing = <A, R>(effect: Effect.Effect<A, Redis.RedisError, R>): Effect.Effect<A, KvError, R> =>
