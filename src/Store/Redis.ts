@@ -9,7 +9,7 @@ import { type Advanced, JobNotTerminal, type JobWithInput, Store, type StoreErro
 import * as Decision from "./Decision.js"
 import { jobIds } from "./Jobs.js"
 import { KvError, reading } from "./Kv.js"
-import { failing, named, namedCreate } from "./Named.js"
+import * as Named from "./Named.js"
 import * as Record from "./Record.js"
 import * as Connection from "./Redis/Connection.js"
 import * as Create from "./Redis/Create.js"
@@ -19,7 +19,7 @@ import * as Jobs from "./Redis/Jobs.js"
 import * as Keys from "./Redis/Keys.js"
 import * as Listing from "./Redis/Listing.js"
 import * as Nodes from "./Redis/Nodes.js"
-import { keep, move, plan } from "./Redis/Plan.js"
+import { growing, keep, move, plan } from "./Redis/Plan.js"
 import * as Queue from "./Redis/Queue.js"
 import * as Watch from "./Watch.js"
 
@@ -54,7 +54,7 @@ const open = ({ allowEviction = false, leaseMillis = 5000, prefix = "{offload}:"
     const keys = Keys.make(prefix)
     const nodes = yield* Nodes.join(client, keys, leaseMillis)
     const watch = yield* listen(() => address.make({ autoResubscribe: false }), keys)
-    return service(Jobs.make(client, keys, nodes), watch, `redis (${address.name})`)
+    return service(Jobs.make(client, keys, nodes), watch, `redis (${address.name})`, allowEviction)
   })
 
 /** Wakes those who wait for events, of this process and of others. */
@@ -81,13 +81,20 @@ const listen = (make: () => Redis.Client, keys: Keys.Keys): Effect.Effect<Watch.
     return watch
   })
 
-const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Store["Type"] => {
+/** The name of an operation, and its time. */
+const named =
+  (operation: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>) =>
+    Named.named(operation)(Connection.inTime(self))
+
+const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string, allowEviction: boolean): Store["Type"] => {
   const { client, keys } = jobs
+  const first = allowEviction ? Queue.firstPresent : Queue.first
   return {
     description,
 
-    create: namedCreate(
-      (job, limits) => Create.create(jobs, job, limits),
+    create: Named.namedCreate(
+      (job, limits) => Connection.inTime(Create.create(jobs, job, limits)),
       (job, limits, now, done) => Create.begin(jobs, job, limits, now, done),
     ),
 
@@ -100,7 +107,7 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
     counts: Listing.counts(client, keys).pipe(named("counts")),
 
     queued: (resource, limit, turns) =>
-      Effect.map(Queue.first(client, keys, resource, limit, turns), jobIds).pipe(named("queued")),
+      Effect.map(first(client, keys, resource, limit, turns), jobIds).pipe(named("queued")),
 
     ahead: (id, turns) =>
       Effect.flatMap(jobs.read(id), (job) =>
@@ -133,7 +140,9 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
 
     append: (id, attempt, piece) =>
       jobs
-        .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), plan(job, now)))
+        .change(id, (job, now) =>
+          Either.map(Decision.append(job, attempt, piece), (decision) => growing(plan(job, now)(decision))),
+        )
         .pipe(named("append")),
 
     settle: (id, attempt, outcome, last) =>
@@ -165,7 +174,7 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       const wait: Effect.Effect<void, KvError> = Effect.flatMap(look, (is) =>
         is ? Effect.void : Effect.zipRight(Effect.raceFirst(woken, soon(look)), wait),
       )
-      return wait.pipe(failing("awaitEvent"))
+      return wait.pipe(Named.failing("awaitEvent"))
     },
 
     output: (id) =>
@@ -196,4 +205,4 @@ const decode = (id: JobId, entries: ReadonlyArray<[id: string, fields: ReadonlyA
 
 /** Fails to build where the Redis cannot be reached, or cannot be trusted with jobs. */
 export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, open(options).pipe(named("open")))
+  Layer.scoped(Store, open(options).pipe(Named.named("open")))

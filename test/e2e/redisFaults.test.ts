@@ -110,6 +110,31 @@ describe.skipIf(!isInstalled)("a Redis", () => {
     }
   })
 
+  it("whose memory is full is started on: jobs are read, cancelled and removed, and it is ready when there is room", async () => {
+    const [one, two] = both()
+    const client = new Redis(redis.url)
+    try {
+      const { body: ended } = await one.submit(work({ text: "ended" }), {}, { prefer: "wait=60" })
+      const { body: busy } = await one.submit(work({ millis: 600_000 }))
+      await waitUntil(() => processesWith(`${busy.id}.1`).length > 0)
+      await client.config("SET", "maxmemory", "1")
+      await two.stop()
+      await two.start()
+      const ready = await two.call("GET", "/health/ready")
+      expect([ready.status, ready.body.type]).toEqual([503, "/problems/store-full"])
+      expect((await two.call("GET", "/jobs")).body.jobs).toHaveLength(2)
+      expect(await status(two, `/jobs/${ended.id}`)).toBe(200)
+      expect((await two.call("DELETE", `/jobs/${ended.id}`)).status).toBe(204)
+      await two.call("POST", `/jobs/${busy.id}/cancel`)
+      expect((await two.ended(busy.id, 60)).status).toBe("cancelled")
+      await client.config("SET", "maxmemory", "0")
+      await waitUntil(async () => (await status(two, "/health/ready")) === 200)
+      expect((await two.submit(work({ text: "new" }), {}, { prefer: "wait=60" })).body.output.text).toBe("new")
+    } finally {
+      client.disconnect()
+    }
+  })
+
   const refusals = {
     "has no memory left": {
       problem: "store-full",

@@ -28,6 +28,8 @@ export interface Plan<A> {
     readonly job: Job
     readonly events: ReadonlyArray<readonly [number: number, text: string]>
     readonly delivery: Delivery | null
+    /** Whether it adds work, which is refused where memory is short. Default: no. */
+    readonly isGrowth?: boolean
   } | null
 }
 
@@ -83,7 +85,11 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
     keys.sequence,
   ]
 
-  const apply = (before: Job, version: string, { delivery, events, job }: NonNullable<Plan<unknown>["next"]>) => {
+  const apply = (
+    before: Job,
+    version: string,
+    { delivery, events, isGrowth = false, job }: NonNullable<Plan<unknown>["next"]>,
+  ) => {
     // A caller does not submit deliveries, and must not be kept from submitting by a receiver that is away.
     const isCounted = job.resource !== deliveries
     const queued = isCounted ? Number(job.status === "queued") - Number(before.status === "queued") : 0
@@ -122,6 +128,7 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
         time(isTerminal(job.status) ? job.finishedAt : null),
         keys.channel,
         ...(delivery === null ? noDelivery : textsOf(delivery)),
+        flag(!isGrowth),
         ...events.flat(),
       ],
     )

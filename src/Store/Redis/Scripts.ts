@@ -12,6 +12,13 @@ export interface Script {
 
 const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
 
+/**
+ * Lets a script write though the memory of Redis is full. Redis refuses the first write of a script that could take
+ * memory, and none after another write: this one, which removes nothing, is such another. Redis 7 has a flag for it,
+ * which earlier ones do not know.
+ */
+const useReserve = `redis.call('HDEL', KEYS[1], '')`
+
 /** Adds to a field of a hash, which goes away at zero. */
 const count = `
 local function count(key, field, change)
@@ -81,12 +88,14 @@ return {'created', sequence, counts[1] or '0', counts[2] or '0'}`)
  * due:retention, nodes; of the delivery, if there is one: job, index, ready, heads, and sequence
  * ARGV: id, version that was read, record, sequence, caller, field of \`counts\` before, after, change of \`queued\`,
  * '1' if it is ready, the node that changes it if it is running, times of the three due sets or '', channel; of the delivery, or '': id,
- * record before and after its sequence, input, event, field of \`counts\`; then number and text of each new event
+ * record before and after its sequence, input, field of \`counts\`; '1' if it may use the reserve; then number and text
+ * of each new event
  * Reply: 1, or 0 where the record has changed since, or is no more, or -1 where a node claims it that was taken for dead
  */
 export const change = script(`${count}${head}${save}
 local id = ARGV[1]
 if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
+if ARGV[20] == '1' then ${useReserve} end
 local claims = ARGV[10] ~= '' and ARGV[6] ~= ARGV[7]
 if claims and redis.call('HEXISTS', KEYS[13], ARGV[10]) == 0 then return -1 end
 redis.call('HSET', KEYS[1], 'job', ARGV[3])
@@ -108,7 +117,7 @@ end
 if ARGV[15] ~= '' then
   save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], KEYS[14], KEYS[3], KEYS[15], KEYS[16], KEYS[17], KEYS[18])
 end
-for at = 20, #ARGV, 2 do
+for at = 21, #ARGV, 2 do
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'event', ARGV[at + 1])
   redis.call('PUBLISH', ARGV[14], id .. ' ' .. ARGV[at])
 end
@@ -141,6 +150,54 @@ redis.call('PUBLISH', ARGV[4], id)
 return 1`)
 
 /**
+ * Reads several indices at one moment. A transaction would be refused where the memory of Redis is full.
+ *
+ * KEYS: indices · ARGV: sequence that all are below, how many of each
+ * Reply: of each index ids and sequences
+ */
+export const list = script(`
+local found = {}
+for at, index in ipairs(KEYS) do
+  found[at] = redis.call('ZREVRANGEBYSCORE', index, '(' .. ARGV[1], '-inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+end
+return found`)
+
+/**
+ * Joins a node.
+ *
+ * KEYS: nodes · ARGV: node, what it says · Reply: 1
+ */
+export const enter = script(`
+${useReserve}
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1`)
+
+/**
+ * Says that a node drains.
+ *
+ * KEYS: nodes, drained:<node> · ARGV: milliseconds that it is known · Reply: 1
+ */
+export const drain = script(`
+${useReserve}
+redis.call('SET', KEYS[2], '1', 'PX', ARGV[1])
+return 1`)
+
+/**
+ * Forgets a queued job that Redis has thrown away, unless it is there.
+ *
+ * KEYS: ready, heads, job, index, counts, queued · ARGV: id, caller, field of \`counts\`, '1' if \`queued\` counts it
+ * Reply: 1, or 0 where it is there, or was forgotten before
+ */
+export const forget = script(`${count}${head}
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+redis.call('ZREM', KEYS[4], ARGV[1])
+local had = redis.call('ZREM', KEYS[1], ARGV[1])
+if had == 1 and redis.call('HEXISTS', KEYS[5], ARGV[3]) == 1 then count(KEYS[5], ARGV[3], -1) end
+if had == 1 and ARGV[4] == '1' and redis.call('HEXISTS', KEYS[6], ARGV[2]) == 1 then count(KEYS[6], ARGV[2], -1) end
+head(KEYS[1], KEYS[2], ARGV[2])
+return had`)
+
+/**
  * Says that a node lives, and takes or renews its turn as the keeper.
  *
  * KEYS: nodes, keeper · ARGV: node, what it says, milliseconds that a keeper counts
@@ -148,6 +205,7 @@ return 1`)
  */
 export const beat = script(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'lost' end
+${useReserve}
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 local keeper = redis.call('GET', KEYS[2])
 if keeper and keeper ~= ARGV[1] then return 'node' end
