@@ -28,6 +28,10 @@ const rooms = {
     imports: [],
     comment: "How a line is written is no matter of what it says: main.ts alone chooses a logger.",
   },
+  Signals: {
+    imports: [],
+    comment: "What a signal asks for says nothing of how it is done: main.ts alone listens.",
+  },
   Store: {
     imports: ["Job", "OffloadConfig", "Metrics", "Redis", "Descriptors"],
     comment: "The store keeps jobs. It knows neither what runs them nor who asks, so that a backend can be swapped.",

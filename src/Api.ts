@@ -240,6 +240,7 @@ const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<Pro
 
 /** What any call can be answered with. */
 export const AnyCallProblem = problem(
+  "starting",
   "store-unavailable",
   "store-full",
   "internal",
@@ -328,7 +329,10 @@ const jobs = HttpApiGroup.make("jobs")
           "too-many-submissions",
         ),
       )
-      .annotate(OpenApi.Summary, "Try a job again that has failed or was cancelled: as a new job, answered 202"),
+      .annotate(
+        OpenApi.Summary,
+        "Try a job again that has failed or was cancelled: as a new job, answered 202; a delivery as itself",
+      ),
   )
   .add(
     HttpApiEndpoint.del("deleteJob", "/jobs/:id")

@@ -31,7 +31,7 @@ import { add } from "./Metrics.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
 
-export { url } from "./Http/Server.js"
+export { layer as layerListening, url } from "./Http/Server.js"
 
 /**
  * Reads the file of `OFFLOAD_API_KEYS` again and logs what became of it. A key that is gone is refused from then on, and
@@ -221,7 +221,12 @@ const app = Effect.gen(function* () {
   return corsOrigins.length === 0 ? response : HttpServerResponse.setHeaders(response, corsFields(request, corsOrigins))
 })
 
-/** Serves at `HOST` and `PORT`. When it is released it drains, then ends open streams, then stops listening. */
+/**
+ * Serves at `HOST` and `PORT`. When it is released it drains, then ends open streams, then stops listening.
+ *
+ * It listens when the `Offload` that it serves has begun its jobs, unless the program also provides `layerListening`
+ * below that one: then a port that is taken is found out before anything is begun.
+ */
 export const layer = Layer.scopedDiscard(
   Effect.gen(function* () {
     const offload = yield* Offload
@@ -236,7 +241,7 @@ export const layer = Layer.scopedDiscard(
       if (!accepts(request, response)) handler(request, response)
     })
     yield* Effect.addFinalizer(() =>
-      offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.closeSoon)),
+      offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.close)),
     )
   }),
 ).pipe(

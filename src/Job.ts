@@ -231,6 +231,8 @@ export const Job = Schema.Struct({
   usage: orNull(StoredUsage),
   truncated: Schema.Boolean,
   attempts: Schema.Array(Attempt),
+  /** Of a delivery that was queued again: the number of its newest attempt then. What it counts begins after that. */
+  attemptsBefore: Schema.optionalWith(Schema.Number, { default: () => 0 }),
   /** How many events its log holds. */
   events: Schema.Number,
   /** The first event of the newest attempt: its output begins there. */

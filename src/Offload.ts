@@ -10,16 +10,16 @@
 import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
 import { deliveries, type Event, type Input, isTerminal, type Job, type JobId, type Status } from "./Job.js"
 import { Dispatcher, type Needs } from "./Offload/Dispatcher.js"
-import { logCancel } from "./Offload/JobLog.js"
+import { logCancel, logRedelivery } from "./Offload/JobLog.js"
 import { Outcomes } from "./Offload/Outcomes.js"
 import { Permits } from "./Offload/Permits.js"
 import type { Spool, SpoolError } from "./Offload/Spool.js"
-import { type Snapshot, type Submit, UnknownResource } from "./Offload/Submission.js"
+import { type Snapshot, type Submit, UnknownResource, WebhooksNotConfigured } from "./Offload/Submission.js"
 import * as Submitting from "./Offload/Submit.js"
 import { Worker } from "./Offload/Worker.js"
 import { OffloadConfig, type Resource } from "./OffloadConfig.js"
 import { type Counts, type JobNotFound, type JobNotTerminal, type Page, Store, type StoreError } from "./Store.js"
-import { Webhook } from "./Webhook.js"
+import { Webhook, type WebhookRefused } from "./Webhook.js"
 
 export {
   CurrentAttempt,
@@ -48,6 +48,8 @@ export { WebhookRefused } from "./Webhook.js"
 export class CannotRun extends Schema.TaggedError<CannotRun>()("CannotRun", {
   /** What is wrong, such as a temporary folder that is gone. */
   reason: Schema.String,
+  /** Whether everybody may know the reason. */
+  isPublic: Schema.Boolean,
 }) {
   override get message(): string {
     return `No job can be run here: ${this.reason}. Jobs are kept, and begin when that is mended.`
@@ -96,6 +98,13 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
      * gone. A job that has ended stays as it is.
      */
     readonly cancel: (id: JobId) => Effect.Effect<Snapshot, JobNotFound | StoreError>
+    /**
+     * Queues a delivery again that has failed or was cancelled, under its own id, with all of its attempts before it.
+     * Any other job stays as it is. Fails where no message would be sent to its receiver now.
+     */
+    readonly redeliver: (
+      id: JobId,
+    ) => Effect.Effect<Snapshot, JobNotFound | WebhooksNotConfigured | WebhookRefused | StoreError>
     /** Removes a job that has ended. */
     readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
     /**
@@ -231,6 +240,16 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
             }
           }).pipe(Effect.uninterruptible, Effect.zipRight(get(id)))
 
+        const redeliver = (id: JobId) =>
+          Effect.gen(function* () {
+            const before = yield* store.get(id)
+            if (config.webhookSecrets.length === 0) return yield* new WebhooksNotConfigured()
+            if (before.deliveryOf !== null) yield* webhooks.check(before.deliveryOf.url)
+            const job = yield* store.redeliver(id)
+            yield* dispatcher.feed(deliveries)
+            if (isTerminal(before.status) && job.status === "queued") yield* logRedelivery(job)
+          }).pipe(Effect.uninterruptible, Effect.zipRight(get(id)))
+
         const states = Effect.map(Effect.all([store.counts, Clock.currentTimeMillis]), ([counts, now]) =>
           config.resources.map((resource): ResourceState => {
             const { name, permits: configured } = resource
@@ -258,6 +277,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           eventsAfter,
           events,
           cancel,
+          redeliver,
           store: store.description,
           drain: dispatcher.drain,
           list: store.list,
@@ -282,8 +302,10 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           readiness: Effect.gen(function* () {
             if (dispatcher.isDraining()) return "draining"
             yield* store.ping
+            const deaf = yield* dispatcher.trouble
+            if (deaf !== null) return yield* new CannotRun({ reason: deaf, isPublic: true })
             const reason = yield* worker.trouble ?? Effect.succeed(null)
-            return reason === null ? "ready" : yield* new CannotRun({ reason })
+            return reason === null ? "ready" : yield* new CannotRun({ reason, isPublic: false })
           }),
         }
       }),

@@ -2,8 +2,11 @@
  * Connections to Redis, for the store and for the dispatch of jobs. A command answers or fails within `commandMillis`;
  * one that failed may have been applied all the same, so that each must be safe to apply twice.
  */
-import { Effect, Schema, type Scope } from "effect"
+import { Effect, Either, Schema, type Scope } from "effect"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
+import { makeFamily, watch } from "./Redis/Liveness.js"
+import type { Place } from "./Redis/Url.js"
+import * as Url from "./Redis/Url.js"
 
 /** Redis did not do what it was asked, or nobody knows whether it did. */
 export class RedisError extends Schema.TaggedError<RedisError>()("RedisError", {
@@ -22,6 +25,7 @@ export type Client = Redis | Cluster
 
 const options: RedisOptions = {
   connectTimeout: 5000,
+  keepAlive: 5000,
   // A command waits for no reconnection: its caller knows better whether it is worth repeating.
   maxRetriesPerRequest: 0,
   enableOfflineQueue: false,
@@ -30,60 +34,69 @@ const options: RedisOptions = {
   lazyConnect: true,
 }
 
-interface Address {
-  readonly host: string
-  readonly port: number
+/** A Redis that a URL names. */
+export interface Address {
+  /** A client that is not connected yet. One that is half-open, or led to a server that takes no writes, reconnects. */
+  readonly make: (more: RedisOptions) => Client
+  /** What may be logged of it. */
+  readonly name: string
+  /** The database that a server has to have. */
+  readonly db: number
 }
 
-const addresses = (hosts: string, port: number): ReadonlyArray<Address> =>
-  hosts.split(",").map((each) => {
-    const [host = "", own] = each.split(":")
-    return { host, port: own === undefined ? port : Number(own) }
-  })
-
-/**
- * `redis://` and `rediss://` as usual (`rediss://user:password@host:port/db`); `redis+cluster://a:6379,b:6379` and
- * `redis+sentinel://a:26379,b:26379/name`, with `s` after `redis` for TLS, and credentials before the hosts.
- */
-export const parse = (url: string): { readonly make: (more: RedisOptions) => Client; readonly name: string } | null => {
-  const match = /^redis(s)?(?:\+(cluster|sentinel))?:\/\/(?:([^@/]*)@)?([^/?]+)(?:\/([^?]*))?$/.exec(url)
-  if (match === null) return null
-  const [, secure, kind, credentials = "", hosts = "", path = ""] = match
-  const [username = "", ...rest] = credentials.split(":").map(decodeURIComponent)
-  const password = rest.join(":")
-  const login: RedisOptions = {
+const connect = ({ db, hosts, kind, master, password, secure, username }: Place, more: RedisOptions): Client => {
+  const all: RedisOptions = {
+    ...options,
     ...(username === "" ? {} : { username }),
-    ...(password === "" ? {} : { password }),
-    ...(secure === undefined ? {} : { tls: {} }),
+    ...(username === "" && password === "" ? {} : { password }),
+    ...(secure ? { tls: {} } : {}),
+    ...more,
   }
-  if (kind === "cluster") {
-    const nodes = [...addresses(hosts, 6379)]
-    return {
-      name: `cluster ${hosts}`,
-      make: (more) =>
-        new Cluster(nodes, {
-          lazyConnect: true,
-          enableOfflineQueue: false,
-          enableAutoPipelining: true,
-          redisOptions: { ...options, ...login, ...more },
-        }),
-    }
-  }
-  if (kind === "sentinel") {
-    const sentinels = [...addresses(hosts, 26_379)]
-    return {
-      name: `sentinel ${hosts}`,
-      make: (more) => new Redis({ ...options, ...login, ...more, sentinels, name: path }),
-    }
-  }
-  const [address] = addresses(hosts, 6379)
-  const db = path === "" ? 0 : Number(path)
-  if (address === undefined || !Number.isInteger(db)) return null
-  return {
-    name: `${address.host}:${address.port}`,
-    make: (more) => new Redis({ ...options, ...login, ...more, ...address, db }),
+  switch (kind) {
+    case "cluster":
+      return new Cluster([...hosts], {
+        lazyConnect: true,
+        enableOfflineQueue: false,
+        enableAutoPipelining: true,
+        // A certificate is that of the name, and not of what the name resolves to.
+        ...(secure ? { dnsLookup: (host, found) => found(null, host) } : {}),
+        redisOptions: all,
+      })
+    case "sentinel":
+      return new Redis({
+        ...all,
+        sentinels: [...hosts],
+        name: master,
+        ...(secure ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+      })
+    case "server":
+      return new Redis({ ...all, ...hosts[0], db })
   }
 }
+
+const nameOf = ({ kind, hosts }: Place): string => {
+  const names = hosts.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`).join(",")
+  return kind === "server" ? names : `${kind} ${names}`
+}
+
+/** `Redis/Url.ts` says which URLs there are. Or why it is none of them, in words that tell nothing of it. */
+export const parse = (url: string): Either.Either<Address, RedisError> =>
+  Either.mapBoth(Url.read(url), {
+    onLeft: (reason) => new RedisError({ detail: `REDIS_URL is not understood: ${reason}` }),
+    onRight: (place) => {
+      const family = makeFamily()
+      return {
+        name: nameOf(place),
+        db: place.db,
+        make: (more) => {
+          const client = connect(place, { reconnectOnError: family.reconnectOnError, ...more })
+          family.add(client)
+          watch(client)
+          return client
+        },
+      }
+    },
+  })
 
 /** What a command fails with. */
 export const failed = (cause: unknown): RedisError =>
@@ -97,12 +110,15 @@ export const command = <A>(run: () => Promise<A>): Effect.Effect<A, RedisError> 
   Effect.tryPromise({ try: run, catch: failed })
 
 /** Opens a connection, and closes it with the scope. Fails where Redis cannot be reached now, and says why. */
-export const open = (make: () => Client): Effect.Effect<Client, RedisError, Scope.Scope> =>
+export const open = (
+  { db, make }: Pick<Address, "db" | "make">,
+  more: RedisOptions,
+): Effect.Effect<Client, RedisError, Scope.Scope> =>
   Effect.gen(function* () {
     let reason: Error | null = null
     const client = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        const client = make()
+        const client = make(more)
         // A connection that is lost later is told by the commands that fail of it.
         client.on("error", (error: Error) => {
           reason = error
@@ -116,5 +132,7 @@ export const open = (make: () => Client): Effect.Effect<Client, RedisError, Scop
       command(() => client.connect()),
       (error) => (reason === null ? error : failed(reason)),
     )
+    // The client itself goes on with database 0 where there is no other.
+    if (db !== 0) yield* command(() => client.select(db))
     return client
   })

@@ -147,9 +147,9 @@ export interface Advanced {
   readonly removed: number
 }
 
-/** What `release` did. */
+/** What `release` and `shorten` did. */
 export interface Released {
-  /** How many jobs can be claimed by it. */
+  /** How many jobs wait no longer, or not so long. */
   readonly released: number
   /** Where to go on; `null`: there is nothing left to look at. */
   readonly cursor: string | null
@@ -292,6 +292,9 @@ export class Store extends Context.Tag("effect-offload/Store")<
     /** Asks for a job's end (see `Transition.cancel`). On a job that has ended, or asked before, changes nothing. */
     readonly cancel: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
 
+    /** Queues a delivery again (see `Transition.redeliver`). On anything else, or called again, changes nothing. */
+    readonly redeliver: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
+
     /** Removes a job that has ended, its input, output and log. Its idempotency key counts on, see `create`. */
     readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
 
@@ -327,6 +330,16 @@ export class Store extends Context.Tag("effect-offload/Store")<
      */
     readonly release: (options: {
       readonly resource: string
+      readonly cursor?: string | undefined
+      readonly limit?: number
+    }) => Effect.Effect<Released, StoreError>
+
+    /**
+     * Shortens backoffs that were set by a clock which was ahead (see `Transition.shorten`): for a caller who finds that
+     * the clock was set back, or cannot know. Looks at jobs as `release` does. Called again for the same clock it may
+     * shorten further those whose backoff is longer than the clock was ahead.
+     */
+    readonly shorten: (options: {
       readonly cursor?: string | undefined
       readonly limit?: number
     }) => Effect.Effect<Released, StoreError>

@@ -1,7 +1,8 @@
 /** The service: chooses the layers, launches them, and is the only place that runs anything. */
 import { join } from "node:path"
+import { isatty } from "node:tty"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Cause, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Queue, Redacted } from "effect"
+import { Cause, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Queue, Redacted, Runtime } from "effect"
 import { closeInherited } from "./Descriptors.js"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
@@ -9,12 +10,14 @@ import { isCommon } from "./Llm/Environment.js"
 import { variable as attemptVariable } from "./Llm/Marker.js"
 import * as Subprocess from "./Llm/Subprocess.js"
 import * as Log from "./Log.js"
+import { Hurry } from "./Offload/Hurry.js"
 import { Spool } from "./Offload/Spool.js"
 import { Worker } from "./Offload/Worker.js"
 import { Offload } from "./Offload.js"
 import { hide } from "./OffloadConfig/Environment.js"
 import { isWorldReadable, telemetrySecrets } from "./OffloadConfig/Secret.js"
 import { OffloadConfig, secrets as secretSettings } from "./OffloadConfig.js"
+import { exitCodes, listen, type Step } from "./Signals.js"
 import * as Lmdb from "./Store/Lmdb.js"
 import * as Telemetry from "./Telemetry.js"
 import * as Post from "./Webhook/Post.js"
@@ -124,6 +127,30 @@ const reloading = Effect.gen(function* () {
   yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Queue.take(asked), Http.reloadKeys)))
 })
 
+/** What is said of a signal, and what the next one does. */
+const words: { readonly [step in Step]: (signal: string) => string } = {
+  drain: (signal) =>
+    `${signal}: the service stops. A second ${signal} interrupts the running attempts, a third ends the service at once.`,
+  hurry: (signal) => `${signal} again: running attempts are interrupted. One more ends the service at once.`,
+  now: (signal) => `${signal} once more: the service ends at once. Its jobs go back to the queue at the next start.`,
+}
+
+/** `runMain` listens for the first signal, and interrupts what it runs: that drains. */
+const SignalsLayer = Layer.unwrapEffect(
+  Effect.map(Effect.runtime(), (runtime) => {
+    const hurry = Effect.unsafeMakeLatch()
+    listen((step, signal) => {
+      const name = signal === "SIGINT" && isatty(0) ? "Ctrl-C" : signal
+      const line = Effect.annotateLogs(Effect.logInfo(words[step](name)), { module: "main" })
+      Runtime.runSync(runtime, line)
+      if (step === "hurry") hurry.unsafeOpen()
+      // Nothing is left behind: the kernel, or the watcher of a group, ends the attempts with the service.
+      if (step === "now") process.exit(exitCodes[signal])
+    })
+    return Layer.succeed(Hurry, hurry.await)
+  }),
+)
+
 const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, announce])).pipe(
   Layer.provide(Http.layer),
   Layer.provide(Telemetry.sampling),
@@ -131,6 +158,9 @@ const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, a
   Layer.provide(Subprocess.layer),
   Layer.provide(Post.layer),
   Layer.provide(StoreLayer),
+  // Before anything is opened, swept, rescued or begun: a start on a port that is taken changes nothing.
+  Layer.provide(Http.layerListening),
+  Layer.provide(SignalsLayer),
   // Before all that forks a fiber: each has the tracer, and the logger, of the one that forked it.
   Layer.provide(Telemetry.layer),
   Layer.provide(LoggerLayer),
@@ -149,10 +179,6 @@ const reason = (error: unknown): string => {
 }
 
 closeInherited()
-
-// `runMain` listens for the first signal alone, and a second one would end the process in the middle of its drain. It
-// comes with the first where a terminal tells npm and the service, and npm tells the service too.
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {})
 
 Layer.launch(ServiceLayer).pipe(
   Effect.tapErrorCause((cause) =>

@@ -67,6 +67,7 @@ describe("rules for imports", () => {
     ["room-Redis", "src/Redis.ts", "./Store.js"],
     ["room-Log", "src/Log.ts", "./Metrics.js"],
     ["room-Descriptors", "src/Descriptors.ts", "./Metrics.js"],
+    ["room-Signals", "src/Signals.ts", "./Metrics.js"],
     ["room-Store", "src/Store/A.ts", "../Llm.js"],
     ["room-Llm", "src/Llm/A.ts", "../Offload.js"],
     ["room-Webhook", "src/Webhook/A.ts", "../Store.js"],

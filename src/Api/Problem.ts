@@ -163,6 +163,11 @@ export const problems = {
     title: "The store is full",
     doc: "The store's disk or memory is nearly full, or its jobs have OFFLOAD_MAX_STORE_BYTES bytes. Nothing was saved or changed. Jobs can be read, cancelled and removed, and those that run end. The service takes jobs on again by itself when there is room.",
   },
+  starting: {
+    status: 503,
+    title: "The service is starting",
+    doc: "The service has its port, and does not answer calls yet: it opens its store, and rescues what an earlier run left. Nothing was done: try again after `Retry-After` seconds.",
+  },
   draining: {
     status: 503,
     title: "The service is draining",
@@ -171,7 +176,7 @@ export const problems = {
   "cannot-run": {
     status: 503,
     title: "No job can be run here",
-    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process. The service's log names it. Jobs are kept, and begin when that is mended.",
+    doc: "The machine starts no job's process now: a temporary or working folder is gone, or it has no room for a process; or, in a fleet, Redis answers no look for work. The service's log names it. Jobs are kept, and begin when that is mended.",
   },
 } as const satisfies Record<string, Definition>
 

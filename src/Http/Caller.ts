@@ -83,5 +83,14 @@ export const own = (id: string | undefined): Effect.Effect<Job, JobNotFound | St
     return job.caller === name ? job : yield* new JobNotFound({ id })
   })
 
+/** The job whose id stands in the path: one of the caller's, or a delivery, which an admin may send again. */
+export const ownJobOrDelivery = Effect.gen(function* () {
+  const { params } = yield* HttpRouter.RouteContext
+  const { isAdmin, name } = yield* Caller
+  if (!isAdmin || !Schema.is(JobId)(params.id)) return yield* own(params.id)
+  const job = yield* (yield* Offload).job(params.id)
+  return job.caller === name || job.deliveryOf !== null ? job : yield* new JobNotFound({ id: job.id })
+})
+
 /** The caller's job whose id stands in the path. */
 export const ownJob = Effect.flatMap(HttpRouter.RouteContext, ({ params }) => own(params.id))

@@ -7,7 +7,7 @@ import { Offload, type Snapshot, type Submission } from "../Offload.js"
 import { Admission, type RateLimitFields } from "./Admission.js"
 import { type Answer, jsonAnswer, respond } from "./Answer.js"
 import { jsonBody } from "./Body.js"
-import { Caller, ownJob } from "./Caller.js"
+import { Caller, ownJob, ownJobOrDelivery } from "./Caller.js"
 import { idempotencyOf } from "./Fingerprint.js"
 import { waitSeconds } from "./Prefer.js"
 import { fromParseError, Problem } from "./Problem.js"
@@ -78,12 +78,19 @@ export const cancelJob = Effect.gen(function* () {
   return json(Representation.job(snapshot), isTerminal(snapshot.job.status) ? 200 : 202, pace(snapshot))
 })
 
-/** A job that has failed or was cancelled, once more: as a new job with what the old one was given. */
+/**
+ * A job that has failed or was cancelled, once more: as a new job with what the old one was given. A delivery stays the
+ * one that it is, since its receiver knows it by its id.
+ */
 export const retryJob = Effect.gen(function* () {
   const offload = yield* Offload
-  const { id, status } = yield* ownJob
+  const { deliveryOf, id, status } = yield* ownJobOrDelivery
   if (status !== "failed" && status !== "cancelled") {
     return yield* new Problem({ slug: "job-not-failed", detail: `Job '${id}' is ${status}.` })
+  }
+  if (deliveryOf !== null) {
+    const rateLimit = yield* (yield* Admission).submit(yield* Caller)
+    return yield* answer(yield* offload.redeliver(id), 202, rateLimit)
   }
   const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)), `POST /jobs/${id}/retry`)
   return yield* answer(snapshot, 202, rateLimit)

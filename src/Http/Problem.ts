@@ -67,7 +67,7 @@ export const fromServiceError = (error: ServiceError): Problem => {
     case "CannotRun":
       return new Problem({
         slug: "cannot-run",
-        detail: "No job can be run on this machine now; see the service's log.",
+        detail: error.isPublic ? error.message : "No job can be run on this machine now; see the service's log.",
         headers: { "retry-after": "5" },
       })
     case "IdempotencyConflict":

@@ -12,7 +12,8 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer, type Scope } from "effect"
 import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
-import { toDocument } from "./Problem.js"
+import { write } from "./Answer.js"
+import { Problem, toAnswer, toDocument } from "./Problem.js"
 
 /** Milliseconds. A header must come within the first, a whole request within the second. */
 const headersTimeout = 10_000
@@ -26,20 +27,24 @@ const closeGrace = 1000
 export class Connections extends Context.Tag("effect-offload/Connections")<
   Connections,
   {
-    /** Hands each request to a listener, for as long as the scope lasts. */
+    /** Hands each request to a listener, for as long as the scope lasts. Before and after it each is answered 503. */
     readonly serve: (listener: RequestListener) => Effect.Effect<void, never, Scope.Scope>
-    /** Gives open connections a moment to finish, then closes them, so that the server's end cannot hang. */
-    readonly closeSoon: Effect.Effect<void>
+    /** Stops listening, gives open connections a moment to finish, and closes them: this takes no longer than that. */
+    readonly close: Effect.Effect<void>
   }
 >() {}
 
-/** Listens at `HOST` and `PORT`. */
+/**
+ * Listens at `HOST` and `PORT`, and answers 503 until somebody serves. It fails where the port is taken, so that
+ * whatever begins work is to be built on top of it.
+ */
 export const layer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ host, idle, port }) => {
     const server = createServer({ headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval: 5000 })
     // Also ends a connection whose reader takes nothing: what waits for it is bounded, and so is how long.
     server.timeout = idle
     server.on("clientError", refuse)
+    server.on("request", notServing)
     return Layer.merge(
       NodeHttpServer.layer(() => server, { host, port }),
       Layer.succeed(Connections, connections(server)),
@@ -51,15 +56,26 @@ const connections = (server: NodeServer): Connections["Type"] => ({
   serve: (listener) =>
     Effect.asVoid(
       Effect.acquireRelease(
-        Effect.sync(() => server.on("request", listener)),
-        () => Effect.sync(() => server.off("request", listener)),
+        Effect.sync(() => server.off("request", notServing).on("request", listener)),
+        () => Effect.sync(() => server.off("request", listener).on("request", notServing)),
       ),
     ),
-  closeSoon: Effect.sync(() => {
+  close: Effect.async((resume) => {
+    server.close(() => resume(Effect.void))
     server.closeIdleConnections()
     setTimeout(() => server.closeAllConnections(), closeGrace).unref()
   }),
 })
+
+/** For a caller who comes before the service is ready, or when it is about to end. */
+const notServing: RequestListener = (_request, response) => {
+  const problem = new Problem({
+    slug: "starting",
+    detail: "The service does not serve yet. Nothing was done.",
+    headers: { "retry-after": "1", connection: "close" },
+  })
+  write(toAnswer(problem), response)
+}
 
 /** The names under which a service on loopback is reached. Any other comes from a web page of somebody else. */
 const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]

@@ -10,6 +10,8 @@
  *   └──expire──▶ failed (Expired)
  * ```
  *
+ * A delivery alone goes back from failed or cancelled to queued, when it is asked for (`redeliver`).
+ *
  * Three counts decide what follows an attempt, and none of them adds to another: failures (`maxAttempts` of them fail
  * the job), refusals (`maxRefused`), and deaths of the service (`maxDeaths` of them make the job a suspect, which runs
  * alone; one more, of an attempt that ran alone, fails it).
@@ -91,6 +93,7 @@ export const create = (job: NewJob, sequence: number, now: number): Job => ({
   usage: null,
   truncated: false,
   attempts: [],
+  attemptsBefore: 0,
   events: 1,
   outputFrom: 1,
   outputEnd: 0,
@@ -165,6 +168,20 @@ export const release = (job: Job): Job | null =>
     ? { ...job, retryAt: null }
     : null
 
+/**
+ * Shortens a backoff that was set by a clock which was ahead, as its attempt tells, whose end is still to come: it
+ * begins again at `now`, as long as it was meant to be. `null`: the job is not in such a backoff, or its backoff was
+ * shortened before.
+ */
+export const shorten = (job: Job, now: number): Job | null => {
+  const setAt = job.attempts.at(-1)?.finishedAt ?? null
+  if (job.status !== "queued" || job.retryAt === null || setAt === null) return null
+  return setAt > now + clockMillis && job.retryAt > setAt ? { ...job, retryAt: now + job.retryAt - setAt } : null
+}
+
+/** How far apart the clocks of two processes may be that are taken to be right. */
+const clockMillis = 1000
+
 /** Whether `attempt` is the one that may write to the job. */
 export const isLive = (job: Job, attempt: number): boolean => job.status === "running" && job.attempt === attempt
 
@@ -233,6 +250,26 @@ export const cancel = (job: Job, now: number): Job | null => {
     : { ...job, cancelRequestedAt: now }
 }
 
+/** Of so many attempts a delivery that is queued again keeps the history. */
+const maxKeptAttempts = 50
+
+/**
+ * Queues a delivery again that has failed or was cancelled, with all of its attempts before it once more: the only
+ * move out of a terminal state. It keeps its id, by which its receiver knows it. `null`: it is no such delivery.
+ */
+export const redeliver = (job: Job): Job | null =>
+  job.deliveryOf !== null && (job.status === "failed" || job.status === "cancelled")
+    ? {
+        ...job,
+        status: "queued",
+        finishedAt: null,
+        cancelRequestedAt: null,
+        attempts: job.attempts.slice(-maxKeptAttempts),
+        attemptsBefore: job.attempt,
+        events: job.events + 1,
+      }
+    : null
+
 /** Fails a queued job whose deadline has passed. `null`: it is not queued, or has time left. */
 export const expire = (job: Job, now: number): Job | null =>
   job.status === "queued" && job.deadlineAt !== null && isPastDeadline(job, now)
@@ -275,7 +312,7 @@ export const spentUsd = (job: Job): number =>
   job.attempts.reduce((sum, { usage }) => sum + (Plausible.amount(usage?.costUsd) ?? 0), 0)
 
 const count = (job: Job, which: Attempt["outcome"]): number =>
-  job.attempts.filter(({ outcome }) => outcome === which).length
+  job.attempts.filter(({ attempt, outcome }) => attempt > job.attemptsBefore && outcome === which).length
 
 const isPastDeadline = (job: Job, at: number): boolean => job.deadlineAt !== null && at >= job.deadlineAt
 

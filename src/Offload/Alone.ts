@@ -19,11 +19,11 @@ export interface Company {
   readonly carried: number
   /** Whether one of these runs alone. */
   readonly isAlone: boolean
-  /** Since when a suspect waits for the others, in milliseconds since the epoch; `null`: none waits. */
+  /** Since when a suspect waits for the others, in milliseconds of a monotonic clock; `null`: none waits. */
   readonly waitingSince: number | null
 }
 
-/** Whether a job may begin in this company at `now`. */
+/** Whether a job may begin in this company at `now`, by the same clock. */
 export const mayBegin = (isSuspect: boolean, { carried, isAlone, waitingSince }: Company, now: number): boolean =>
   isSuspect ? carried === 0 : !isAlone && (waitingSince === null || !isClosed(now - waitingSince))
 
@@ -32,11 +32,9 @@ export const turnMillis = 10_000
 
 /** Whether the turn is a closed one, so many milliseconds after a suspect began to wait. */
 export const isClosed = (waitedMillis: number): boolean => {
-  // A wall clock that is set back says less than nothing.
-  const waited = Math.max(0, waitedMillis)
-  const pair = Math.floor(Math.log2(waited / (2 * turnMillis) + 1))
+  const pair = Math.floor(Math.log2(waitedMillis / (2 * turnMillis) + 1))
   const since = 2 * turnMillis * (2 ** pair - 1)
-  return waited - since < turnMillis * 2 ** pair
+  return waitedMillis - since < turnMillis * 2 ** pair
 }
 
 /** Whether an attempt that is claimed here runs alone in its process. */

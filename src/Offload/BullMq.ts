@@ -8,6 +8,7 @@ import { isTerminal, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import * as Redis from "../Redis.js"
 import { type JobNotFound, Store, StoreError } from "../Store.js"
+import * as Deaf from "./BullMq/Deaf.js"
 import * as Engine from "./BullMq/Engine.js"
 import * as Guard from "./BullMq/Guard.js"
 import * as Shared from "./BullMq/Shared.js"
@@ -27,7 +28,7 @@ const lookMillis = 1000
 /** How long a place is kept with a job that may not begin beside another one, before it goes back, in milliseconds. */
 const backMillis = 200
 
-/** Longer than an idle worker listens, shorter than anybody wants to wait for a connection that is half open. */
+/** How long BullMQ waits for the answer to a command, through an outage of Redis too, in milliseconds. */
 const commandMillis = 5000
 
 const done: Effect.Effect<Engine.Taken> = Effect.succeed("done")
@@ -53,11 +54,10 @@ const make = Effect.gen(function* () {
   const permits = yield* Permits
   const lanes = yield* Lanes
 
-  const address = Redis.parse(Redacted.value(config.redisUrl))
-  if (address === null) {
-    return yield* new StoreError({ operation: "open", reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
-  }
-  const client = yield* Redis.open(() => address.make({ commandTimeout: Redis.commandMillis })).pipe(
+  const { address, client } = yield* Effect.gen(function* () {
+    const address = yield* Redis.parse(Redacted.value(config.redisUrl))
+    return { address, client: yield* Redis.open(address, { commandTimeout: Redis.commandMillis }) }
+  }).pipe(
     Effect.catchTag(
       "RedisError",
       ({ cause, detail }) => new StoreError({ operation: "open", reason: "unavailable", detail, cause }),
@@ -71,9 +71,10 @@ const make = Effect.gen(function* () {
   const switching = yield* FiberSet.make<void>()
   let isPaused = false
 
+  const patient = { maxRetriesPerRequest: null, enableOfflineQueue: true }
   const engineOptions: Engine.Options = {
-    connect: () =>
-      address.make({ maxRetriesPerRequest: null, enableOfflineQueue: true, commandTimeout: commandMillis }),
+    connect: () => address.make({ ...patient, commandTimeout: commandMillis }),
+    connectToWait: () => address.make({ ...patient, enableAutoPipelining: false }),
     prefix: `${config.redisPrefix}bull`,
     leaseMillis: config.lease,
     onError: (error) => told.unsafeOffer(error),
@@ -260,6 +261,7 @@ const make = Effect.gen(function* () {
   const all = new Map<string, Busy>()
   for (const lane of lanes.all.values()) all.set(lane.name, yield* join(lane))
   const guard = yield* Guard.make
+  const deaf = Deaf.make([...all.values()].map(({ lane, work }) => ({ resource: lane.name, work })))
 
   yield* Effect.forkScoped(
     Effect.forever(
@@ -287,7 +289,7 @@ const make = Effect.gen(function* () {
         concurrency: "unbounded",
         discard: true,
       }),
-      Effect.zipRight(guard.lookAll, regulate),
+      Effect.all([guard.lookAll, regulate, deaf.warn], { discard: true }),
     ),
     stop: Effect.forEach([...all.values()], ({ work }) => work?.pause ?? Effect.void, { discard: true }),
   })
@@ -299,6 +301,7 @@ const make = Effect.gen(function* () {
     interrupt: lanes.interrupt,
     isDraining: lanes.isDraining,
     turns: (resource) => ({ last: all.get(resource)?.turns ?? new Map() }),
+    trouble: deaf.trouble,
     change: (resource, to) =>
       Effect.gen(function* () {
         const busy = all.get(resource)

@@ -57,6 +57,8 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
     readonly turns: (resource: string) => Turns
     /** Whether a drain has begun. */
     readonly isDraining: () => boolean
+    /** Why this process takes no work, though it is to; `null` where it does. */
+    readonly trouble: Effect.Effect<string | null>
   }
 >() {
   static readonly layer: Layer.Layer<Dispatcher, StoreError | SpoolError, Needs> = Layer.scoped(
@@ -171,6 +173,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
         drain: lanes.drain,
         interrupt: lanes.interrupt,
         isDraining: lanes.isDraining,
+        trouble: Effect.succeed(null),
         turns: (resource) => ({ last: turnsOf(resource) }),
         change: (resource, to) =>
           Effect.gen(function* () {

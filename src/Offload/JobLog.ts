@@ -63,6 +63,9 @@ export const logCancel = (job: Job): Effect.Effect<void> => {
   return logJob(job.status === "cancelled" ? "job cancelled" : "job is being cancelled", job)
 }
 
+/** A delivery that had ended is queued again, because somebody asked for it. */
+export const logRedelivery = (job: Job): Effect.Effect<void> => logJob("delivery queued again", job)
+
 const countEnded = ({ error, resource, status }: Job): void =>
   add("offload_jobs_ended_total", { resource, status, error: status === "cancelled" ? "" : (error?.tag ?? "") })
 
@@ -106,3 +109,18 @@ export const logExpired = (job: Job): Effect.Effect<void> => {
     Effect.annotateLogs({ ...annotations(job), error: job.error?.tag, detail: job.error?.detail }),
   )
 }
+
+const attempts = (count: number): string => (count === 1 ? "1 running attempt" : `${count} running attempts`)
+
+/** For a person who has pressed Ctrl-C, and asks why the service is still there. */
+export const logDraining = (running: number, graceMillis: number): Effect.Effect<void> =>
+  Effect.logInfo(
+    running === 0
+      ? "draining: nothing runs"
+      : `draining: waits up to ${graceMillis / 1000} s for ${attempts(running)}, then interrupts what is left`,
+  ).pipe(Effect.annotateLogs({ running, graceMillis }))
+
+export const logInterrupting = (running: number, killGraceMillis: number): Effect.Effect<void> =>
+  Effect.logInfo(
+    `interrupting ${attempts(running)}: the processes have ${killGraceMillis / 1000} s to end, and the jobs go back to the queue`,
+  )

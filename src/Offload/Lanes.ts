@@ -2,7 +2,7 @@
  * What this process carries: for each resource the daemon fibers of its jobs, from their fork to their end. Which jobs
  * those are, and when, is decided by the `Dispatcher`.
  */
-import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Queue, Schedule, type Scope } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Queue, Schedule, type Scope } from "effect"
 import { isSuspect } from "../Job/Transition.js"
 import { deliveries, type Job, type JobId } from "../Job.js"
 import { OffloadConfig } from "../OffloadConfig.js"
@@ -11,10 +11,12 @@ import type { Webhook } from "../Webhook.js"
 import { type Company, mayBegin, RunsAlone } from "./Alone.js"
 import type { Owner, OwnerLimits } from "./Choose.js"
 import { hostOfDelivery, settleDelivery } from "./Delivery.js"
-import { logExpired } from "./JobLog.js"
+import { Hurry } from "./Hurry.js"
+import { logDraining, logExpired, logInterrupting } from "./JobLog.js"
 import { Outcomes } from "./Outcomes.js"
 import { Permits } from "./Permits.js"
 import { rescue, rescueJob } from "./Rescue.js"
+import * as SetBack from "./SetBack.js"
 import { fork, type Settled } from "./Settle.js"
 import type { Spool, SpoolError } from "./Spool.js"
 import { Worker } from "./Worker.js"
@@ -107,6 +109,8 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         const permits = yield* Permits
         const worker = yield* Worker
         const config = yield* OffloadConfig
+        const hurry = yield* Hurry
+        const heedClock = yield* SetBack.make
 
         const lane = (name: string, settle: Lane["settle"], limits: OwnerLimits): [string, Lane] => [
           name,
@@ -137,7 +141,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
         })
 
         const letWait: Lanes["Type"]["letWait"] = ({ suspects }, ids) =>
-          Effect.map(Clock.currentTimeMillis, (now) => {
+          Effect.map(SetBack.monotonicMillis, (now) => {
             const next = [...ids]
             suspects.clear()
             for (const id of next) suspects.add(id)
@@ -224,7 +228,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
               ),
         ).pipe(Effect.provide(context))
 
-        const due = Effect.zipRight(advance, rescueOrphans).pipe(
+        const due = Effect.all([heedClock, advance, rescueOrphans], { discard: true }).pipe(
           Effect.catchTag("StoreError", (error) =>
             Effect.logWarning("nothing that is due was done: the store is out of reach").pipe(
               Effect.annotateLogs({ module: "Offload", error: error.message }),
@@ -248,11 +252,10 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
             yield* stop
             yield* Effect.timeoutOption(Fiber.await(noting), noteMillis)
             const running = fibers()
-            yield* Effect.logInfo("draining").pipe(
-              Effect.annotateLogs({ running: running.length, graceMillis: config.drain }),
-            )
-            yield* Effect.timeoutOption(Fiber.awaitAll(running), config.drain)
+            yield* logDraining(running.length, config.drain)
+            yield* Effect.raceFirst(Effect.timeoutOption(Fiber.awaitAll(running), config.drain), hurry)
             const late = fibers()
+            if (late.length > 0) yield* logInterrupting(late.length, config.killGrace)
             yield* Effect.forEach(late, Fiber.interruptFork, { discard: true })
             yield* Effect.timeoutOption(Fiber.awaitAll(late), config.killGrace + hurryMillis)
             yield* outcomes.hurry
@@ -283,7 +286,7 @@ export class Lanes extends Context.Tag("effect-offload/Lanes")<
           all,
           carry,
           mayBegin: ({ isSuspect }) =>
-            Effect.map(Clock.currentTimeMillis, (now) => mayBegin(isSuspect, company(), now)),
+            Effect.map(SetBack.monotonicMillis, (now) => mayBegin(isSuspect, company(), now)),
           letWait,
           running,
           ownerOf,

@@ -191,7 +191,7 @@ const resize = (resource: Resource, permits: number): Effect.Effect<void> => {
 /** A permit that was just taken from the semaphore, and what is to be done when its holder is no more. */
 const grant = (resource: Resource, clock: Clock.Clock, onFree: () => void) => {
   resource.running++
-  const since = clock.unsafeCurrentTimeMillis()
+  const since = clock.unsafeCurrentTimeNanos()
   let isHeld = true
   let hasBegun = false
 
@@ -199,7 +199,7 @@ const grant = (resource: Resource, clock: Clock.Clock, onFree: () => void) => {
     if (!isHeld) return Effect.void
     isHeld = false
     resource.running--
-    resource.serviceMillis = average(resource.serviceMillis, clock.unsafeCurrentTimeMillis() - since)
+    resource.serviceMillis = average(resource.serviceMillis, Number((clock.unsafeCurrentTimeNanos() - since) / 1_000_000n))
     onFree()
     return resource.semaphore.release(1)
   })

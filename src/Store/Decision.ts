@@ -43,6 +43,11 @@ export const settle = (
   return Either.right({ answer: settled, next: { job: settled, text: appended.text } })
 }
 
+export const redeliver = (job: Job): Decision<Job> => {
+  const queued = Transition.redeliver(job)
+  return queued === null ? { answer: job, next: null } : { answer: queued, next: { job: queued, text: "" } }
+}
+
 export const cancel = (job: Job, now: number): Decision<Job> => {
   const cancelled = Transition.cancel(job, now)
   return cancelled === null || cancelled === job

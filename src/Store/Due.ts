@@ -34,18 +34,22 @@ export const advance = (
     return yield* summary(done)
   })
 
-/** Ends the backoffs of refused jobs: see the contract. The cursor is the key of the last timer that was looked at. */
-export const release = (jobs: Jobs, { cursor, limit, resource }: ReleaseOptions): Effect.Effect<Released, KvError> =>
+/**
+ * Ends or shortens the backoffs of those jobs for which `to` gives a next record: see `release` and `shorten` in the
+ * contract. The cursor is the key of the last timer that was looked at.
+ */
+export const release = (jobs: Jobs, { cursor, limit, to }: ReleaseOptions): Effect.Effect<Released, KvError> =>
   Effect.gen(function* () {
     const { end, start } = Key.under("backoff")
     const timers = yield* reading(() =>
       // No key goes on where another one ends: what follows a blank comes after it.
       Array.from(jobs.kv.entries("timers", { start: cursor === undefined ? start : `${cursor} `, end, limit })),
     )
+    const now = yield* Clock.currentTimeMillis
     const waiting = yield* jobs.readAll(timers.map(({ value }) => value))
     const released = yield* Effect.forEach(
-      waiting.filter((job) => job.resource === resource && Transition.release(job) !== null),
-      ({ id }) => releaseOne(jobs, id),
+      waiting.filter((job) => to(job, now) !== null),
+      ({ id }) => releaseOne(jobs, id, to),
       { concurrency },
     )
     return {
@@ -55,15 +59,22 @@ export const release = (jobs: Jobs, { cursor, limit, resource }: ReleaseOptions)
   })
 
 export interface ReleaseOptions {
-  readonly resource: string
   readonly cursor?: string | undefined
   readonly limit: number
+  /** The record of a job whose backoff ends, or becomes shorter; `null`: it stays as it is. */
+  readonly to: (job: Job, now: number) => Job | null
 }
 
-const releaseOne = (jobs: Jobs, id: JobId): Effect.Effect<boolean, KvError> =>
+/** Of refused jobs of a resource. */
+export const refusedOf =
+  (resource: string) =>
+  (job: Job): Job | null =>
+    job.resource === resource ? Transition.release(job) : null
+
+const releaseOne = (jobs: Jobs, id: JobId, to: ReleaseOptions["to"]): Effect.Effect<boolean, KvError> =>
   jobs
     .change(id, (job, now): Either.Either<Plan<boolean>> => {
-      const released = Transition.release(job)
+      const released = to(job, now)
       return Either.right(released === null ? answer(false) : jobs.move(job, released, now, true))
     })
     .pipe(Effect.catchTag("JobNotFound", () => Effect.succeed(false)))

@@ -1,5 +1,6 @@
 /** The `Store` over a `Kv`: what each operation reads, decides and writes. */
 import { Effect, Either } from "effect"
+import * as Transition from "../Job/Transition.js"
 import { isTerminal, type Job } from "../Job.js"
 import { JobNotTerminal, type JobWithInput, type Store, type StoreError } from "../Store.js"
 import { answer, type Plan } from "./Commit.js"
@@ -92,6 +93,9 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
   cancel: (id) =>
     jobs.change(id, (job, now) => Either.right(plan(jobs, job, now)(Decision.cancel(job, now)))).pipe(named("cancel")),
 
+  redeliver: (id) =>
+    jobs.change(id, (job, now) => Either.right(plan(jobs, job, now)(Decision.redeliver(job)))).pipe(named("redeliver")),
+
   remove: (id) =>
     jobs
       .changeAll(id, (job, now) =>
@@ -136,7 +140,11 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
   advance: ({ limit = defaultLimit, retentionMillis }) =>
     Due.advance(jobs, { limit, retentionMillis }).pipe(named("advance")),
 
-  release: ({ limit = defaultLimit, ...options }) => Due.release(jobs, { limit, ...options }).pipe(named("release")),
+  release: ({ cursor, limit = defaultLimit, resource }) =>
+    Due.release(jobs, { cursor, limit, to: Due.refusedOf(resource) }).pipe(named("release")),
+
+  shorten: ({ cursor, limit = defaultLimit }) =>
+    Due.release(jobs, { cursor, limit, to: Transition.shorten }).pipe(named("shorten")),
 
   ping: jobs
     .run(["ping"], (now) =>

@@ -70,6 +70,7 @@ export const encodeJob = (job: Job): string =>
     webhook: job.webhook ?? undefined,
     deliveryOf: job.deliveryOf ?? undefined,
     error: job.error ?? undefined,
+    attemptsBefore: job.attemptsBefore === 0 ? undefined : job.attemptsBefore,
     usage: job.usage ?? undefined,
     claim: job.claim ?? undefined,
   })

@@ -3,12 +3,14 @@
  * what stands there.
  */
 import { Effect, Either, Layer, type Scope } from "effect"
+import * as Transition from "../Job/Transition.js"
 import { isTerminal, type JobId } from "../Job.js"
 import * as Redis from "../Redis.js"
 import { type Advanced, JobNotTerminal, type JobWithInput, Store, type StoreError } from "../Store.js"
 import * as Decision from "./Decision.js"
+import { refusedOf } from "./Due.js"
 import { jobIds } from "./Jobs.js"
-import { KvError, reading } from "./Kv.js"
+import { type KvError, reading } from "./Kv.js"
 import * as Named from "./Named.js"
 import * as Record from "./Record.js"
 import * as Connection from "./Redis/Connection.js"
@@ -45,24 +47,21 @@ const watchMillis = 5000
 
 const open = ({ allowEviction = false, leaseMillis = 5000, prefix = "{offload}:", url }: Options) =>
   Effect.gen(function* () {
-    const address = Redis.parse(url)
-    if (address === null) {
-      return yield* new KvError({ reason: "unavailable", detail: "REDIS_URL is no URL of a Redis" })
-    }
-    const client = yield* Connection.open(() => address.make({ commandTimeout: Redis.commandMillis }))
-    yield* check(client, { allowEviction })
+    const address = yield* Connection.parse(url)
+    const client = yield* Connection.open(address, { commandTimeout: Redis.commandMillis })
     const keys = Keys.make(prefix)
+    yield* check(client, { allowEviction, keys })
     const nodes = yield* Nodes.join(client, keys, leaseMillis)
-    const watch = yield* listen(() => address.make({ autoResubscribe: false }), keys)
+    const watch = yield* listen(address, keys)
     return service(Jobs.make(client, keys, nodes), watch, `redis (${address.name})`, allowEviction)
   })
 
 /** Wakes those who wait for events, of this process and of others. */
-const listen = (make: () => Redis.Client, keys: Keys.Keys): Effect.Effect<Watch.Watch, KvError, Scope.Scope> =>
+const listen = (address: Redis.Address, keys: Keys.Keys): Effect.Effect<Watch.Watch, KvError, Scope.Scope> =>
   Effect.gen(function* () {
     const watch = Watch.make()
     const isJobId = (id: string | undefined): id is JobId => jobIds([id ?? ""]).length === 1
-    const subscriber = yield* Connection.open(make)
+    const subscriber = yield* Connection.open(address, { autoResubscribe: false, enableAutoPipelining: false })
     subscriber.on("message", (_: string, message: string) => {
       const [id, events] = message.split(" ")
       if (isJobId(id)) watch.notify(id, events === undefined ? null : Number(events))
@@ -153,6 +152,9 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string, allow
     cancel: (id) =>
       jobs.change(id, (job, now) => Either.right(plan(job, now)(Decision.cancel(job, now)))).pipe(named("cancel")),
 
+    redeliver: (id) =>
+      jobs.change(id, (job, now) => Either.right(plan(job, now)(Decision.redeliver(job)))).pipe(named("redeliver")),
+
     remove: (id) =>
       jobs.remove(id, (job) => (isTerminal(job.status) ? null : new JobNotTerminal({ id }))).pipe(named("remove")),
 
@@ -190,7 +192,11 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string, allow
         jobs.nodes.isKeeper() ? Due.advance(jobs, { limit, retentionMillis }) : Effect.succeed(nothing),
       ).pipe(named("advance")),
 
-    release: ({ limit = defaultLimit, ...options }) => Due.release(jobs, { limit, ...options }).pipe(named("release")),
+    release: ({ cursor, limit = defaultLimit, resource }) =>
+      Due.release(jobs, { cursor, limit, to: refusedOf(resource) }).pipe(named("release")),
+
+    shorten: ({ cursor, limit = defaultLimit }) =>
+      Due.release(jobs, { cursor, limit, to: Transition.shorten }).pipe(named("shorten")),
 
     ping: Effect.asVoid(Connection.command(() => client.set(keys.ping, "1", "PX", 1000))).pipe(named("ping")),
   }

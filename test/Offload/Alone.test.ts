@@ -23,7 +23,6 @@ describe("an ordinary job", () => {
     const waiting = { carried: 1, isAlone: false, waitingSince: 5 }
     const turns = [0, 10, 20, 40, 60, 100, 140].map((seconds) => mayBegin(false, waiting, 5 + seconds * 1000))
     expect(turns).toEqual([false, true, false, true, false, true, false])
-    expect(mayBegin(false, waiting, 4)).toBe(false)
   })
 })
 

@@ -20,6 +20,7 @@ describe.skipIf(!hasRedis)("the engine of a fleet", () => {
 
   const optionsOf = (url: string): Engine.Options => ({
     connect: () => new Redis(url, { maxRetriesPerRequest: null }),
+    connectToWait: () => new Redis(url, { maxRetriesPerRequest: null }),
     prefix: `{${randomUUID()}}:bull`,
     leaseMillis: 30_000,
     onError: () => {},

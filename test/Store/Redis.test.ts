@@ -4,7 +4,6 @@ import { Context, Effect, Layer, Logger, Schedule } from "effect"
 import { Redis as Client } from "ioredis"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type JobId, makeId } from "../../src/Job.js"
-import { parse } from "../../src/Redis.js"
 import * as Redis from "../../src/Store/Redis.js"
 import { Store } from "../../src/Store.js"
 import { Proxy } from "../chaos/Proxy.js"
@@ -377,22 +376,5 @@ describe.skipIf(!hasRedis)("redis", () => {
         left: { _tag: "StoreError", operation: "open" },
       })
     })
-  })
-})
-
-describe("the URL of a Redis", () => {
-  it.each([
-    ["redis://localhost:6380/2", "localhost:6380"],
-    ["rediss://user:p%40ss@example.com", "example.com:6379"],
-    ["redis+cluster://a:7000,b:7001", "cluster a:7000,b:7001"],
-    ["rediss+sentinel://user:pass@a,b/mymaster", "sentinel a,b"],
-  ])("%s", (url, name) => {
-    const address = parse(url)
-    expect(address?.name).toBe(name)
-    expect(address?.name).not.toContain("pass")
-  })
-
-  it.each(["http://localhost", "redis://", "redis://localhost/x", ""])("not %s", (url) => {
-    expect(parse(url)).toBe(null)
   })
 })

@@ -621,6 +621,42 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
     )
 
     test(
+      "a backoff that a clock set which was ahead takes its own time again, and others go on",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const [short, long, right] = (yield* save({}, {}, {})) as [JobId, JobId, JobId]
+        const fail = (id: JobId, retryAt: number) =>
+          Effect.zipRight(store.claim(id, "demo"), store.settle(id, 1, { _tag: "Failed", failure, retryAt }))
+        yield* TestClock.setTime(10_000)
+        yield* fail(right, 15_000)
+        yield* TestClock.setTime(day)
+        yield* fail(short, day + 2000)
+        yield* fail(long, 3 * day)
+        expect(yield* store.shorten({})).toEqual({ released: 0, cursor: null })
+        // Two clocks are never quite the same.
+        yield* TestClock.setTime(day - 1000)
+        expect(yield* store.shorten({})).toEqual({ released: 0, cursor: null })
+        yield* TestClock.setTime(12_000)
+        let shortened = 0
+        let cursor: string | null | undefined
+        while (cursor !== null) {
+          const page = yield* store.shorten({ limit: 1, cursor })
+          shortened += page.released
+          cursor = page.cursor
+        }
+        expect(shortened).toBe(2)
+        const retryAts = Effect.forEach([short, long, right], (id) =>
+          Effect.map(store.get(id), ({ retryAt }) => retryAt),
+        )
+        expect(yield* retryAts).toEqual([14_000, 12_000 + 2 * day, 15_000])
+        // It waits on, which is no new state.
+        expect((yield* store.get(short)).events).toBe(3)
+        yield* TestClock.setTime(14_000)
+        expect((yield* store.advance({ retentionMillis: 2 * day })).ready.map(({ id }) => id)).toEqual([short])
+      }),
+    )
+
+    test(
       "remove takes an ended job with all its traces, and no other",
       Effect.gen(function* () {
         const store = yield* Store
@@ -789,6 +825,49 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         expect(yield* store.queued("webhooks", 9)).toEqual([])
         yield* store.remove(delivery)
         expect((yield* store.counts).size).toBe(0)
+      }),
+    )
+
+    test(
+      "that failed or were cancelled are queued again, with all of their attempts; nothing else is",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const { delivery, id } = yield* withWebhook()
+        yield* finish(id)
+        const job = yield* store.get(id)
+        expect(yield* store.redeliver(id)).toEqual(job)
+        const queued = yield* store.get(delivery)
+        expect(yield* store.redeliver(delivery)).toEqual(queued)
+        const failAll = (from: number) =>
+          Effect.forEach([1, 2, 3, 4], (n) =>
+            Effect.gen(function* () {
+              const claimed = yield* store.claim(delivery, "webhook")
+              expect(claimed?.job.attempt).toBe(from + n)
+              const ended = yield* store.settle(delivery, from + n, { _tag: "Failed", failure, retryAt: 0 })
+              yield* store.advance({ retentionMillis: 1000 })
+              return ended.status
+            }),
+          )
+        expect(yield* failAll(0)).toEqual(["queued", "queued", "queued", "failed"])
+        yield* TestClock.setTime(10)
+        const again = yield* store.redeliver(delivery)
+        expect(again).toMatchObject({ id: delivery, status: "queued", attempt: 4, finishedAt: null, retryAt: null })
+        expect(yield* store.get(delivery)).toEqual(again)
+        expect(yield* store.redeliver(delivery)).toEqual(again)
+        expect((yield* store.events(delivery, 0)).events.at(-1)).toMatchObject({ status: "queued", at: 10, attempt: 4 })
+        expect((yield* store.counts).get("webhooks")).toMatchObject({ queued: 1, failed: 0 })
+        // It waits for a receiver, and no longer for the end of its retention.
+        yield* TestClock.setTime(5000)
+        expect(yield* store.advance({ retentionMillis: 1000 })).toMatchObject({ removed: 1 })
+        expect(yield* store.queued("webhooks", 9)).toEqual([delivery])
+        expect(yield* failAll(4)).toEqual(["queued", "queued", "queued", "failed"])
+        yield* store.redeliver(delivery)
+        yield* store.cancel(delivery)
+        expect(yield* store.redeliver(delivery)).toMatchObject({ status: "queued", cancelRequestedAt: null })
+        yield* store.claim(delivery, "webhook")
+        const ended = yield* store.settle(delivery, 9, succeeded)
+        expect(yield* store.redeliver(delivery)).toEqual(ended)
+        yield* Effect.flip(store.redeliver(makeId(0)))
       }),
     )
   })

@@ -20,8 +20,7 @@ export interface Chance {
 }
 
 /** Its own chance for each test, so that one of them can be run alone with the seed of all. */
-export const makeChance = (): Chance => {
-  const name = expect.getState().currentTestName ?? ""
+export const makeChance = (name = expect.getState().currentTestName ?? ""): Chance => {
   console.info(`chaos: CHAOS_SEED=${seed} (${name})`)
   let state = [...name].reduce((hash, letter) => Math.imul(hash ^ letter.charCodeAt(0), 0x01000193), seed | 0)
   // mulberry32

@@ -12,13 +12,15 @@ export type Fault = "fine" | "slow" | "cut" | "silent" | "deaf"
 
 export class Proxy {
   readonly #sockets = new Set<Socket>()
+  readonly #hung = new WeakSet<Socket>()
   readonly #server: Server
   #fault: Fault = "fine"
   millis = 100
   /** How many pieces were lost or held back, so that a test can tell that its fault was one. */
   struck = 0
 
-  constructor(readonly port: number) {
+  /** `port`: of the server that new connections lead to. */
+  constructor(public port: number) {
     this.#server = createServer((near) => this.#join(near))
   }
 
@@ -36,6 +38,11 @@ export class Proxy {
     const wasLossy = this.#fault === "silent" || this.#fault === "deaf"
     this.#fault = fault
     if (fault === "cut" || wasLossy) this.#cut()
+  }
+
+  /** What is open stays open and passes nothing any more, for ever. New connections are fine. */
+  hang(): void {
+    for (const socket of this.#sockets) this.#hung.add(socket)
   }
 
   stop(): void {
@@ -60,7 +67,7 @@ export class Proxy {
       // Pieces keep their order, also where the delay changes.
       let before = Promise.resolve()
       from.on("data", (chunk) => {
-        const fault = this.#fault
+        const fault = this.#hung.has(from) ? "silent" : this.#fault
         if (fault !== "fine") this.struck++
         if (fault === "silent" || (fault === "deaf" && isAnswer)) return
         const wait = fault === "slow" ? this.millis : 0

@@ -110,6 +110,18 @@ export class Service {
     this.#child?.kill(signal)
   }
 
+  /** Types at its terminal, where the wrapper makes one. */
+  type(text: string): void {
+    this.#child?.stdin?.write(text)
+  }
+
+  /** Its exit code, once it has ended; `null` where a signal has ended it. */
+  async exit(): Promise<number | null> {
+    const child = this.#child
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
+    return await new Promise((resolve) => child.once("exit", resolve))
+  }
+
   /** Ends it however it is, and removes its data. */
   async dispose(): Promise<void> {
     await this.kill()
@@ -117,11 +129,9 @@ export class Service {
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {
-    const child = this.#child
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
-    const exited = new Promise<number | null>((resolve) => child.once("exit", resolve))
-    child.kill(signal)
-    return await exited
+    const exit = this.exit()
+    this.#child?.kill(signal)
+    return await exit
   }
 
   async call(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {

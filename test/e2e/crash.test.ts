@@ -177,7 +177,7 @@ describe("SIGTERM", () => {
     },
   )
 
-  it("is not ready at once, lets short work finish, hands back the rest, and exits 0, also where it comes again", async () => {
+  it("is not ready at once, lets short work finish, hands back the rest, and exits 0, also where it comes twice at once", async () => {
     await startService({ OFFLOAD_DRAIN_SECONDS: "6" })
     const file = (name: string) => join(service.data, name)
     const short = (await service.submit(JSON.stringify({ text: "short", until: file("short") }))).body
@@ -186,10 +186,10 @@ describe("SIGTERM", () => {
     await waitUntil(() => alive() === 2)
     const stream = await fetch(`${service.url}/jobs/${waiting.id}/events`)
     const exit = service.stop()
-    await waitUntil(async () => (await service.call("GET", "/health/ready")).status === 503)
     // A terminal and npm tell it twice.
     service.signal("SIGINT")
     service.signal("SIGTERM")
+    await waitUntil(async () => (await service.call("GET", "/health/ready")).status === 503)
     expect((await service.call("GET", "/health/live")).status).toBe(200)
     expect((await service.call("GET", `/jobs/${waiting.id}`)).body.status).toBe("queued")
     writeFileSync(file("short"), "")

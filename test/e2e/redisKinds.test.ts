@@ -118,6 +118,48 @@ describe.skipIf(!isInstalled)("the service on Redis", () => {
     await works(`redis://app:secret@127.0.0.1:${port}`)
   })
 
+  it("with a user that may ask for neither its version nor its settings", async () => {
+    const port = await freePort()
+    const file = join(folder, "users.acl")
+    writeFileSync(file, "user app on >secret ~{offload}:* &{offload}:* +@all -@admin -@dangerous\nuser default off\n")
+    await start("--port", String(port), ...options, "--aclfile", file)
+    await works(`redis://app:secret@127.0.0.1:${port}`)
+  })
+
+  it("not with a user that may not do what is needed: the start says what that is", async () => {
+    const port = await freePort()
+    const file = join(folder, "users.acl")
+    writeFileSync(
+      file,
+      "user app on >secret ~* &* +@all -zadd -bzpopmin -info\nuser other on >secret ~other:* &* +@all\nuser default off\n",
+    )
+    await start("--port", String(port), ...options, "--aclfile", file)
+    const refused = async (user: string) => {
+      const stranger = new Service({ REDIS_URL: `redis://${user}:secret@127.0.0.1:${port}` })
+      try {
+        const error = await stranger.start().then(
+          () => "it started",
+          (error: unknown) => String(error),
+        )
+        expect(error).not.toContain("secret")
+        return error
+      } finally {
+        await stranger.dispose()
+      }
+    }
+    expect(await refused("app")).toMatch(/may not do all that is needed: BZPOPMIN, ZADD|needed: ZADD, BZPOPMIN/)
+    expect(await refused("other")).toMatch(/NOPERM .* keys/)
+  })
+
+  it("not on a database that the server does not have", async () => {
+    const port = await freePort()
+    await start("--port", String(port), ...options)
+    const stranger = new Service({ REDIS_URL: `redis://127.0.0.1:${port}/99` })
+    await expect(stranger.start()).rejects.toThrow(/Store\.open: .*DB index is out of range/)
+    await stranger.dispose()
+    await works(`redis://127.0.0.1:${port}/7`)
+  })
+
   it.skipIf(!hasOpenssl)("over TLS, whose certificate is checked", async () => {
     const [key, certificate] = [join(folder, "key.pem"), join(folder, "certificate.pem")]
     const made = spawnSync("openssl", [

@@ -1,7 +1,10 @@
 import { spawnSync } from "node:child_process"
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterEach, describe, expect, it } from "vitest"
-import { Service } from "./Service.js"
+import { type Json, Service, standIn, waitUntil } from "./Service.js"
 
 let service: Service
 afterEach(() => service.dispose())
@@ -61,11 +64,37 @@ describe("a start", () => {
     expect((await service.call("GET", "/health/ready")).status).toBe(200)
   })
 
-  it("on a port that is taken is refused", async () => {
-    service = new Service()
+  it("on a port that is taken is refused at once, and touches no job, no outcome and no process", async () => {
+    const work = { OFFLOAD_LLM: "command", OFFLOAD_LLM_COMMAND: JSON.stringify(standIn("work")), OFFLOAD_PERMITS: "1" }
+    service = new Service({ ...work, OFFLOAD_DRAIN_SECONDS: "20" })
     await service.start()
-    const { output, status } = refusal({ PORT: new URL(service.url).port, OFFLOAD_LLM: "demo" })
-    expect(status).toBe(1)
+    const go = join(service.data, "go")
+    const submit = async () => (await service.submit(JSON.stringify({ text: "x", until: go }))).body.id
+    const [running, queued] = [await submit(), await submit()]
+    await waitUntil(async () => (await service.call("GET", `/jobs/${running}`)).body.output?.text === "x")
+    await service.kill()
+    // A start that looked into the spool would fail of it.
+    const spool = join(service.data, "data", "spool")
+    mkdirSync(spool, { recursive: true })
+    writeFileSync(join(spool, "unreadable.json"), "")
+    const other = createServer()
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve))
+    const address = other.address()
+    const port = address instanceof Object ? String(address.port) : ""
+    const files = () => readFileSync(join(service.data, "data", "store", "data.mdb"))
+    const before = files()
+    const { output, status } = refusal({ ...work, PORT: port, OFFLOAD_DATA: join(service.data, "data") })
+    await new Promise((resolve) => other.close(resolve))
     expect(output).toMatch(/EADDRINUSE|in use/)
+    expect(status).toBe(1)
+    // Nothing was written: no job was begun or rescued, and the folder was not taken.
+    expect(files().equals(before)).toBe(true)
+    expect(output).not.toMatch(/draining|rescued|begun/)
+    rmSync(join(spool, "unreadable.json"))
+    await service.start()
+    writeFileSync(go, "")
+    const outcomes = ({ attempts }: Json) => attempts.map(({ outcome }: Json) => outcome)
+    expect(outcomes(await service.ended(running))).toEqual(["orphaned", "succeeded"])
+    expect(outcomes(await service.ended(queued))).toEqual(["succeeded"])
   })
 })

@@ -142,6 +142,30 @@ describe("a webhook", () => {
     })
   })
 
+  it("that took no delivery is sent it again, under the same id, where that is asked for", async () => {
+    receiver.answer = status(500)
+    const { id, webhook } = await told((await submit()).id)
+    expect(webhook).toMatchObject({ status: "failed", attempts: 4 })
+    const retry = (delivery: string) => service.call("POST", `/jobs/${delivery}/retry`)
+    const again = await retry(webhook.id)
+    expect(again.status).toBe(202)
+    expect(again.headers.get("location")).toBe(`/jobs/${webhook.id}`)
+    expect(again.body).toMatchObject({ id: webhook.id, deliveryOf: id, finishedAt: null })
+    // All of its attempts once more, at their own pace.
+    await waitUntil(() => receiver.received.length === 8)
+    expect((await told(id)).webhook).toMatchObject({ id: webhook.id, status: "failed", attempts: 8 })
+    receiver.answer = status(204)
+    expect((await retry(webhook.id)).status).toBe(202)
+    expect((await told(id)).webhook).toMatchObject({ id: webhook.id, status: "succeeded", attempts: 9, error: null })
+    expect(new Set(receiver.ids)).toEqual(new Set([webhook.id]))
+    expect(new Set(receiver.received.map(({ text }) => text)).size).toBe(1)
+    const { body } = await service.call("GET", `/jobs/${webhook.id}`)
+    expect(body.attempts.map(({ attempt }: Json) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(await retry(webhook.id)).toMatchObject({ status: 409, body: { type: "/problems/job-not-failed" } })
+    const events = (await service.call("GET", `/jobs/${webhook.id}/events`)).body
+    expect([...events.matchAll(/"status":"(failed|succeeded)"/g)].map(([, status]) => status)).toContain("succeeded")
+  })
+
   it("is left alone after 410", async () => {
     receiver.answer = status(410)
     expect((await told((await submit()).id)).webhook).toMatchObject({
@@ -332,5 +356,53 @@ describe("what is refused", () => {
     receiver.answer = status(204)
     await service.start()
     expect((await told(id)).webhook.status).toBe("succeeded")
+  })
+})
+
+describe("a delivery that failed", () => {
+  const keys = { alice: "alice-has-a-key-of-32-characters", bob: "bob-has-a-key-of-32-characters--" }
+  const root = "root-has-a-key-of-32-characters-"
+  const as = (key: string) => ({ authorization: `Bearer ${key}` })
+  afterEach(() => service.dispose())
+
+  it("is sent again for its owner and for admins, and for nobody else", async () => {
+    await startService({
+      OFFLOAD_WEBHOOK_RETRY_SECONDS: "0",
+      OFFLOAD_API_KEYS: JSON.stringify({
+        alice: { keys: [keys.alice] },
+        bob: { keys: [keys.bob] },
+        root: { keys: [root], admin: true },
+      }),
+    })
+    receiver.answer = status(410)
+    const work = JSON.stringify({ text: "x" })
+    const { body } = await service.submit(work, { webhook: { url: receiver.url() } }, as(keys.alice))
+    const delivery = body.webhook.id
+    await waitUntil(() => receiver.received.length === 1)
+    expect(await service.ended(delivery, 60, as(keys.alice))).toMatchObject({ status: "failed" })
+    const retry = (key: string, id = delivery) => service.call("POST", `/jobs/${id}/retry`, undefined, as(key))
+    expect((await retry(keys.bob)).status).toBe(404)
+    expect((await retry(root)).status).toBe(202)
+    await waitUntil(() => receiver.received.length === 2)
+    await service.ended(delivery, 60, as(keys.alice))
+    // What an admin may send again is a delivery, and no job.
+    expect((await retry(root, body.id)).status).toBe(404)
+    receiver.answer = status(204)
+    expect((await retry(keys.alice)).status).toBe(202)
+    expect(await service.ended(delivery, 60, as(keys.alice))).toMatchObject({ status: "succeeded" })
+    expect(new Set(receiver.ids)).toEqual(new Set([delivery]))
+  })
+
+  it("waits for a secret and an address that are allowed before it is sent again", async () => {
+    await startService({ OFFLOAD_WEBHOOK_RETRY_SECONDS: "0" })
+    receiver.answer = status(410)
+    const { webhook } = await told((await submit()).id)
+    const retry = () => service.call("POST", `/jobs/${webhook.id}/retry`)
+    await service.stop()
+    await service.start({ OFFLOAD_WEBHOOK_SECRET: "" })
+    expect(await retry()).toMatchObject({ status: 422, body: { type: "/problems/webhooks-not-configured" } })
+    await service.stop()
+    await service.start({ OFFLOAD_WEBHOOK_ALLOW_HOSTS: "" })
+    expect(await retry()).toMatchObject({ status: 422, body: { type: "/problems/webhook-not-allowed" } })
   })
 })

@@ -225,6 +225,18 @@ export const make = (opened: () => Service): Checked => {
         }
       }),
 
+    shorten: (options) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const answer = yield* real.shorten(options)
+        const after = jobs.map((job) => Model.shorten(job, now))
+        const shortened = after.filter((job) => !jobs.includes(job))
+        same("shortened", answer, { released: shortened.length, cursor: null })
+        for (const job of shortened) if (!changed.has(job.submission.id)) changed.set(job.submission.id, job.log.length)
+        jobs = after
+        return answer
+      }),
+
     advance: (options) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis

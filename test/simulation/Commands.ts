@@ -35,6 +35,7 @@ export type Command =
   | (Faults & { readonly do: "writeLate"; readonly job: number; readonly text: string; readonly settles: boolean })
   | (Faults & { readonly do: "advance"; readonly retentionMillis: number; readonly limit: number })
   | { readonly do: "clock"; readonly millis: number }
+  | (Faults & { readonly do: "shorten" })
   | {
       readonly do: "restart"
       readonly drains: boolean
@@ -98,6 +99,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
     do: only("clock"),
     millis: fc.oneof(fc.integer({ min: -3000, max: 5000 }), fc.constantFrom(day, day - 1)),
   }),
+  fc.record({ do: only("shorten"), ...faulty }),
   fc.record({ do: only("restart"), drains: fc.boolean(), rescues: fc.boolean(), faults: faulty.faults }),
 )
 
@@ -235,6 +237,8 @@ export const run = (world: World, command: Command): Effect.Effect<void> =>
       }
       case "advance":
         return void (yield* answer(world, command.dies, store.advance(command)))
+      case "shorten":
+        return void (yield* answer(world, command.dies, store.shorten({})))
       case "restart": {
         if (command.drains) {
           yield* answer(world, false, store.drain)

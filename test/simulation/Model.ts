@@ -159,6 +159,14 @@ export const due = (job: Held, retentionMillis: number, now: number): Held | nul
   return finishedAt !== null && finishedAt < now - retentionMillis ? null : job
 }
 
+/** The same job where its backoff was set by a clock of which nothing is known any more. */
+export const shorten = (job: Held, now: number): Held => {
+  const setAt = job.log.at(-1)?.at ?? 0
+  const { retryAt } = job.seen
+  const isAhead = retryAt !== null && retryAt > setAt && setAt > now + 1000
+  return isAhead ? { ...job, seen: { ...job.seen, retryAt: retryAt - (setAt - now) } } : job
+}
+
 /** Callers in turn, by the age of their first job. */
 export const inTurn = (jobs: ReadonlyArray<Held>): ReadonlyArray<JobId> => {
   const lines = new Map<string, Array<Held>>()

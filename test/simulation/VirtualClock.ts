@@ -22,7 +22,12 @@ export interface VirtualClock {
 export const make = (): VirtualClock => {
   let now = 0
   const sleepers = new Set<Sleeper>()
-  const nanos = () => BigInt(Math.round(now * 1e6))
+  /** What never goes back. */
+  let newest = 0
+  const nanos = () => {
+    newest = Math.max(newest, now)
+    return BigInt(Math.round(newest * 1e6))
+  }
   return {
     now: () => now,
     move: (millis) =>

@@ -29,12 +29,14 @@ export const through = (current: () => Service, wrap: Wrap): Service => {
     append: (id, attempt, piece) => call("append", (store) => store.append(id, attempt, piece)),
     settle: (id, attempt, outcome, last) => call("settle", (store) => store.settle(id, attempt, outcome, last)),
     cancel: (id) => call("cancel", (store) => store.cancel(id)),
+    redeliver: (id) => call("redeliver", (store) => store.redeliver(id)),
     remove: (id) => call("remove", (store) => store.remove(id)),
     events: (id, after, limit) => call("events", (store) => store.events(id, after, limit)),
     awaitEvent: (id, after) => call("awaitEvent", (store) => store.awaitEvent(id, after)),
     output: (id) => call("output", (store) => store.output(id)),
     advance: (options) => call("advance", (store) => store.advance(options)),
     release: (options) => call("release", (store) => store.release(options)),
+    shorten: (options) => call("shorten", (store) => store.shorten(options)),
     ping: call("ping", (store) => store.ping),
   }
 }

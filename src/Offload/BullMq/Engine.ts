@@ -8,6 +8,7 @@ import { Effect, FiberSet, Schema, type Scope } from "effect"
 import { JobId } from "../../Job.js"
 import type { Client } from "../../Redis.js"
 import { StoreError } from "../../Store.js"
+import * as Listening from "./Listening.js"
 
 /** What becomes of an id that a worker took: it is done with, or goes back to be taken by another one. */
 export type Taken = "done" | "back"
@@ -15,6 +16,8 @@ export type Taken = "done" | "back"
 export interface Options {
   /** A connection of its own for each queue and each worker; waits for a reconnection where there is none. */
   readonly connect: () => Client
+  /** The same, for what waits: no command of it may have a time limit. */
+  readonly connectToWait: () => Client
   readonly prefix: string
   readonly leaseMillis: number
   /** Something that BullMQ tells on its own account, such as that its connection is lost. */
@@ -46,6 +49,8 @@ export interface Work {
   readonly pause: Effect.Effect<void>
   /** Takes again. */
   readonly resume: Effect.Effect<void>
+  /** For how long it has had room, and no answer of Redis to a look for an id, in milliseconds; 0 while it is paused. */
+  readonly deafMillis: () => number
 }
 
 const isJobId = Schema.is(JobId)
@@ -85,16 +90,17 @@ const queueName = (resource: string): string => encodeURIComponent(resource)
 
 export const make = (resource: string, options: Options): Effect.Effect<Engine, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { connect, leaseMillis, onError, prefix } = options
+    const { connectToWait, leaseMillis, onError, prefix } = options
     const name = queueName(resource)
-    const connected = yield* Effect.acquireRelease(Effect.sync(connect), (client) =>
-      Effect.sync(() => client.disconnect()),
-    )
+    const connect = (make: () => Client) =>
+      Effect.acquireRelease(Effect.sync(make), (client) => Effect.sync(() => client.disconnect()))
+    const connected = yield* connect(options.connect)
     const queue = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const queue = new Queue(name, {
           prefix,
           connection: connected,
+          skipVersionCheck: true,
           // What it has done with is no more: the store knows what became of it.
           defaultJobOptions: { removeOnComplete: true, removeOnFail: true, stackTraceLimit: 0 },
           streams: { events: { maxLen: 1 } },
@@ -120,15 +126,23 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
       setCeiling: (permits) => Effect.asVoid(call("setCeiling", () => queue.setGlobalConcurrency(permits))),
       work: (permits, take, onDone) =>
         Effect.gen(function* () {
-          const own = yield* Effect.acquireRelease(Effect.sync(connect), (client) =>
-            Effect.sync(() => client.disconnect()),
-          )
+          const own = yield* connect(options.connect)
+          const blocking = yield* connect(connectToWait)
+          let held = 0
+          let lastLook = performance.now()
+          const onLook = () => {
+            lastLook = performance.now()
+          }
           const taken = async (id: JobId): Promise<Taken> => {
+            held++
             try {
               return await run(take(id))
             } catch (error) {
               onError(error instanceof Error ? error : new Error(String(error)))
               return "back"
+            } finally {
+              held--
+              onLook()
             }
           }
           const process = async (job: BullJob, token?: string): Promise<void> => {
@@ -138,18 +152,23 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
           }
           const worker = yield* Effect.acquireRelease(
             Effect.sync(() => {
-              const worker = new Worker(name, process, {
-                autorun: false,
-                prefix,
-                connection: own,
-                concurrency: permits,
-                drainDelay,
-                lockDuration: leaseMillis,
-                lockRenewTime: leaseMillis / 5,
-                stalledInterval: leaseMillis / 5,
-                maxStalledCount: neverFailed,
-                runRetryDelay: leaseMillis / 10,
-              })
+              const worker = new Worker(
+                name,
+                process,
+                {
+                  autorun: false,
+                  prefix,
+                  connection: own,
+                  concurrency: permits,
+                  drainDelay,
+                  lockDuration: leaseMillis,
+                  lockRenewTime: leaseMillis / 5,
+                  stalledInterval: leaseMillis / 5,
+                  maxStalledCount: neverFailed,
+                  runRetryDelay: leaseMillis / 10,
+                },
+                Listening.make({ prefix, client: own, blocking, waitSeconds: drainDelay, onLook }),
+              )
               worker.on("error", onError)
               worker.on("completed", onDone)
               return worker
@@ -167,7 +186,11 @@ export const make = (resource: string, options: Options): Effect.Effect<Engine, 
               worker.concurrency = permits
             },
             pause: quietly(() => worker.pause(true), leaseMillis),
-            resume: quietly(() => worker.resume(), leaseMillis),
+            resume: Effect.zipRight(
+              Effect.sync(onLook),
+              quietly(() => worker.resume(), leaseMillis),
+            ),
+            deafMillis: () => (worker.isPaused() || held >= worker.concurrency ? 0 : performance.now() - lastLook),
           }
         }),
     }

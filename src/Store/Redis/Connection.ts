@@ -60,8 +60,11 @@ export const command = <A>(run: () => Promise<A>): Effect.Effect<A, KvError> =>
   })
 
 /** Opens a connection, and closes it with the scope. Fails where Redis cannot be reached now. */
-export const open = (make: () => Redis.Client): Effect.Effect<Redis.Client, KvError, Scope.Scope> =>
-  failing(Redis.open(make))
+export const open = (...how: Parameters<typeof Redis.open>): Effect.Effect<Redis.Client, KvError, Scope.Scope> =>
+  failing(Redis.open(...how))
+
+/** As `Redis.parse` reads it. */
+export const parse = (url: string): Effect.Effect<Redis.Address, KvError> => failing(Redis.parse(url))
 
 type Arguments = readonly [
   client: Redis.Client,

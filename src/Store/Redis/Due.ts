@@ -29,26 +29,24 @@ export const advance = (
     return yield* summary(done)
   })
 
-/** Ends the backoffs of refused jobs: see the contract. The cursor is that of `ZSCAN`, which misses nothing. */
-export const release = (
-  jobs: Jobs,
-  { cursor = "0", limit, resource }: ReleaseOptions,
-): Effect.Effect<Released, KvError> =>
+/** See `Store/Due.ts`. The cursor is that of `ZSCAN`, which misses nothing. */
+export const release = (jobs: Jobs, { cursor = "0", limit, to }: ReleaseOptions): Effect.Effect<Released, KvError> =>
   Effect.gen(function* () {
     const [next, found] = yield* command(() => jobs.client.zscan(jobs.keys.due("backoff"), cursor, "COUNT", limit))
+    const now = yield* Clock.currentTimeMillis
     const waiting = yield* jobs.readAll(jobIds(found.filter((_, at) => at % 2 === 0)))
     const released = yield* Effect.forEach(
-      waiting.filter((job) => job.resource === resource && Transition.release(job) !== null),
-      ({ id }) => releaseOne(jobs, id),
+      waiting.filter((job) => to(job, now) !== null),
+      ({ id }) => releaseOne(jobs, id, to),
       { concurrency },
     )
     return { released: released.filter((is) => is).length, cursor: next === "0" ? null : next }
   })
 
-const releaseOne = (jobs: Jobs, id: JobId): Effect.Effect<boolean, KvError> =>
+const releaseOne = (jobs: Jobs, id: JobId, to: ReleaseOptions["to"]): Effect.Effect<boolean, KvError> =>
   jobs
     .change(id, (job, now): Either.Either<Plan<boolean>> => {
-      const released = Transition.release(job)
+      const released = to(job, now)
       return Either.right(released === null ? keep(false) : move(job, released, now, true))
     })
     .pipe(Effect.catchTag("JobNotFound", () => Effect.succeed(false)))
