@@ -191,10 +191,17 @@ export interface Create {
   ) => boolean
 }
 
-/** How many jobs may be queued. */
+/** How many jobs may be queued, and how large they may be together. */
 export interface Limits {
   readonly maxQueued: number
   readonly maxQueuedPerCaller?: number | null
+  /**
+   * How many bytes of jobs may be kept with the new one: input, metadata and log of each, until it is removed. Output
+   * and deliveries of jobs that were taken on may pass it. `null`, the default: any number.
+   */
+  readonly maxBytes?: number | null
+  /** The same of the caller's jobs. */
+  readonly maxBytesPerCaller?: number | null
 }
 
 export class Store extends Context.Tag("effect-offload/Store")<

@@ -66,7 +66,8 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const logNow = yield* submittedLog
-    const limits = { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller }
+    const { maxBytesPerCaller, maxQueued, maxQueuedPerCaller, maxStoreBytes } = config
+    const limits = { maxQueued, maxQueuedPerCaller, maxBytes: maxStoreBytes, maxBytesPerCaller }
 
     const newJob = (submission: Submission, resource: Resource, webhook: Job["webhook"], now: number): NewJob => ({
       id: makeId(now),

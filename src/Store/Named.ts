@@ -82,4 +82,9 @@ const machineFull = new StoreFull({ scope: "machine", limitBytes: null })
 const refusalOf = (error: KvError): StoreFull | StoreError =>
   error.full === true ? machineFull : toStoreError("create", error)
 
-const limitsOf = ({ maxQueued, maxQueuedPerCaller = null }: CreateLimits): Limits => ({ maxQueued, maxQueuedPerCaller })
+const limitsOf = ({
+  maxBytes = null,
+  maxBytesPerCaller = null,
+  maxQueued,
+  maxQueuedPerCaller = null,
+}: CreateLimits): Limits => ({ maxQueued, maxQueuedPerCaller, maxBytes, maxBytesPerCaller })

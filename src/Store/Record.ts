@@ -14,6 +14,7 @@
  * | timers | `key`, the end of its job, a digest as in `idempotency` | the digest |
  * | idempotency | a digest of caller and key | the first use of the key, also of a job that was removed |
  * | meta | `format`, `ping`; `drain`, process: it said that it drains | |
+ * | meta | `bytes`, caller, id | how large the job is; there is none of jobs of an earlier version |
  */
 import { createHash } from "node:crypto"
 import { Either, ParseResult, Schema } from "effect"
@@ -141,6 +142,19 @@ export const writeNew = (job: Job, input: Input): Array<Op> => [
   ...write(null, job),
   put("inputs", job.id, JSON.stringify(input)),
 ]
+
+/** Where the size of a job stands. */
+export const bytesKey = ({ caller, id }: Pick<Job, "caller" | "id">): string => Key.key("bytes", caller, id)
+
+/** How many bytes operations add to a job: its input and its log, and of a new one its record. */
+export const bytesOf = (ops: ReadonlyArray<Op>, isNew: boolean): number =>
+  ops.reduce(
+    (sum, op) =>
+      op._tag === "Put" && (op.table === "inputs" || op.table === "events" || (isNew && op.table === "jobs"))
+        ? sum + Buffer.byteLength(op.value)
+        : sum,
+    0,
+  )
 
 /** What removes the record, its indices and its input, but not its log. */
 export const erase = (job: Job): Array<Op> => [

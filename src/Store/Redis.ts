@@ -23,6 +23,7 @@ import * as Listing from "./Redis/Listing.js"
 import * as Nodes from "./Redis/Nodes.js"
 import { growing, keep, move, plan } from "./Redis/Plan.js"
 import * as Queue from "./Redis/Queue.js"
+import type { Limits } from "./Tally.js"
 import * as Watch from "./Watch.js"
 
 export interface Options {
@@ -89,12 +90,15 @@ const named =
 const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string, allowEviction: boolean): Store["Type"] => {
   const { client, keys } = jobs
   const first = allowEviction ? Queue.firstPresent : Queue.first
+  // What Redis throws away is not counted off.
+  const bounded = (limits: Limits): Limits =>
+    allowEviction ? { ...limits, maxBytes: null, maxBytesPerCaller: null } : limits
   return {
     description,
 
     create: Named.namedCreate(
-      (job, limits) => Connection.inTime(Create.create(jobs, job, limits)),
-      (job, limits, now, done) => Create.begin(jobs, job, limits, now, done),
+      (job, limits) => Connection.inTime(Create.create(jobs, job, bounded(limits))),
+      (job, limits, now, done) => Create.begin(jobs, job, bounded(limits), now, done),
     ),
 
     get: (id) => jobs.read(id).pipe(named("get")),

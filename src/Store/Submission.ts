@@ -1,7 +1,7 @@
 /** Saves a job, once for each idempotency key, and within the limit of its queue. */
 import { Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
-import { IdempotencyConflict, JobGone, QueueFull, type Submitted } from "../Store.js"
+import { IdempotencyConflict, JobGone, QueueFull, StoreFull, type Submitted } from "../Store.js"
 import { answer, type Decide, type Done, type Plan } from "./Commit.js"
 import type { Jobs } from "./Jobs.js"
 import { type KvError, type Op, put } from "./Kv.js"
@@ -50,7 +50,7 @@ const submitting = (jobs: Jobs, submission: Transition.NewJob, limits: Limits): 
   const { caller, id, idempotency } = submission
 
   /** A call that failed as `unavailable` may have saved the job after all, before it is made again. */
-  const unlessSaved = (now: number, more: ReadonlyArray<Op>): Either.Either<Plan<Submitted>, QueueFull> => {
+  const unlessSaved = (now: number, more: ReadonlyArray<Op>): Either.Either<Plan<Submitted>, QueueFull | StoreFull> => {
     const job = jobs.find(id)
     return job === null ? save(jobs, submission, limits, now, more) : Either.right(answer({ job, created: false }))
   }
@@ -82,8 +82,8 @@ const save = (
   limits: Limits,
   now: number,
   more: ReadonlyArray<Op>,
-): Either.Either<Plan<Submitted>, QueueFull> => {
-  const { id, input, resource } = submission
+): Either.Either<Plan<Submitted>, QueueFull | StoreFull> => {
+  const { caller, id, input, resource } = submission
   const full = jobs.tally.reserve(submission, limits)
   if (full !== null) {
     const limit = full === "caller" ? (limits.maxQueuedPerCaller ?? 0) : limits.maxQueued
@@ -92,14 +92,29 @@ const save = (
   const job = Transition.create(submission, jobs.nextSequence(), now)
   const writes = [put("inputs", id, JSON.stringify(input)), ...more]
   const { answer, onCommitted, ops } = jobs.move<Submitted>(null, job, now, { job, created: true }, writes)
+  const bytes = Record.bytesOf(ops, true)
+  const passed = jobs.tally.passed(caller, bytes, limits)
+  if (passed !== null) {
+    jobs.tally.release(submission)
+    return Either.left(storeFull(passed, limits))
+  }
+  // Counted from here on, and again by the commit itself.
+  jobs.tally.addBytes(caller, bytes)
+  const release = () => {
+    jobs.tally.release(submission)
+    jobs.tally.addBytes(caller, -bytes)
+  }
   return Either.right({
     ops,
     answer,
     isGrowth: true,
     onCommitted: () => {
       onCommitted?.()
-      jobs.tally.release(submission)
+      release()
     },
-    onFailed: () => jobs.tally.release(submission),
+    onFailed: release,
   })
 }
+
+export const storeFull = (scope: "store" | "caller", { maxBytes, maxBytesPerCaller }: Limits): StoreFull =>
+  new StoreFull({ scope, limitBytes: scope === "caller" ? maxBytesPerCaller : maxBytes })

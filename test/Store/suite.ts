@@ -246,6 +246,39 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
       )
 
       test(
+        "stops at the bytes of a caller and of all jobs, output included, and goes on when some were removed",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const sized = (caller: string) => submission({ caller, input: { prompt: "ä".repeat(5000) } })
+          const limits = { ...roomy, maxBytesPerCaller: 50_000, maxBytes: 90_000 }
+          const fill = (caller: string) =>
+            Effect.forEach(Arr.range(1, 20), () => Effect.either(create(sized(caller), limits)), {
+              concurrency: "unbounded",
+            })
+          const ada = (yield* fill("ada")).filter(Either.isRight)
+          expect(ada).toHaveLength(4)
+          const bob = (yield* fill("bob")).filter(Either.isRight)
+          expect(bob).toHaveLength(4)
+          const refused = (caller: string) => Effect.flip(create(sized(caller), limits))
+          expect(yield* refused("ada")).toMatchObject({ _tag: "StoreFull", scope: "caller", limitBytes: 50_000 })
+          expect(yield* refused("eve")).toMatchObject({ _tag: "StoreFull", scope: "store", limitBytes: 90_000 })
+          expect((yield* create(submission({ caller: "eve" }), limits)).created).toBe(true)
+
+          // What a job puts out is its caller's too, and goes with it.
+          const [first, second] = ada.map(({ right }) => right.job.id) as [JobId, JobId]
+          yield* store.cancel(second)
+          yield* store.remove(second)
+          yield* store.claim(first, "demo")
+          yield* store.append(first, 1, piece("x".repeat(6000)))
+          yield* store.settle(first, 1, succeeded, piece("x".repeat(6000), 6000))
+          expect(yield* refused("ada")).toMatchObject({ scope: "caller" })
+          yield* TestClock.adjust(10)
+          expect((yield* store.advance({ retentionMillis: 1 })).removed).toBe(1)
+          expect((yield* fill("ada")).filter(Either.isRight)).toHaveLength(2)
+        }),
+      )
+
+      test(
         "gives back its place in the queue when it is interrupted",
         Effect.gen(function* () {
           const store = yield* Store

@@ -7,6 +7,7 @@ import { jobIds } from "../Jobs.js"
 import { KvError, readNow } from "../Kv.js"
 import type { Refusal } from "../Named.js"
 import * as Record from "../Record.js"
+import { storeFull } from "../Submission.js"
 import type { Limits } from "../Tally.js"
 import { evaluate, evaluateThen } from "./Connection.js"
 import type { Jobs } from "./Jobs.js"
@@ -53,6 +54,8 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
       keys.due("deadline"),
       keys.sequence,
       keys.due("retention"),
+      keys.bytes,
+      keys.allBytes,
     ],
     args: [
       id,
@@ -69,6 +72,8 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
       now,
       Record.idempotencyMillis,
       countField(resource, "running"),
+      limits.maxBytesPerCaller ?? "",
+      limits.maxBytes ?? "",
     ],
     conclude: (reply: unknown): Either.Either<Submitted, Failure> => {
       const [verdict, first = "", second = "", third = ""] = Array.isArray(reply) ? reply.map(String) : []
@@ -88,6 +93,8 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
           const limit = scope === "caller" ? (limits.maxQueuedPerCaller ?? 0) : limits.maxQueued
           return Either.left(new QueueFull({ resource, scope, limit }))
         }
+        case "large":
+          return Either.left(storeFull(first === "caller" ? "caller" : "store", limits))
         default:
           return Either.left(
             new KvError({ reason: "unavailable", detail: `Redis gave no answer that is known: ${verdict}` }),

@@ -110,6 +110,8 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
         keys.due("deadline"),
         keys.due("retention"),
         keys.nodes,
+        keys.bytes,
+        keys.allBytes,
         ...(delivery === null ? [] : keysOf(delivery)),
       ],
       [
@@ -178,6 +180,8 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
           keys.index(job),
           keys.due("retention"),
           keys.idempotency(idempotency),
+          keys.bytes,
+          keys.allBytes,
         ],
         [
           id,
@@ -187,6 +191,7 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
           flag(idempotency !== ""),
           endedAt,
           Math.ceil(keyMillis),
+          job.caller,
         ],
       )
       if (removed === 1) return

@@ -32,11 +32,20 @@ local function head(ready, heads, caller)
   if first[2] then redis.call('ZADD', heads, first[2], caller) else redis.call('ZREM', heads, caller) end
 end`
 
-/** Saves a job that is ready, and gives its sequence. Needs \`count\` and \`head\`. */
+/** Counts bytes of a caller. Needs \`count\`. */
+const weigh = `
+local function weigh(bytes, all, caller, change)
+  count(bytes, caller, change)
+  redis.call('INCRBY', all, change)
+end`
+
+/** Saves a job that is ready, and gives its sequence. Needs \`count\`, \`head\` and \`weigh\`. */
 const save = `
-local function save(id, caller, before, after, input, field, job, counts, index, ready, heads, newest)
+local function save(id, caller, before, after, input, field, job, counts, index, ready, heads, newest, bytes, all)
   local sequence = redis.call('INCR', newest)
-  redis.call('HSET', job, 'job', before .. string.format('%d', sequence) .. after, 'input', input, 'v', 1)
+  local size = #before + #after + #input
+  redis.call('HSET', job, 'job', before .. string.format('%d', sequence) .. after, 'input', input, 'v', 1, 'bytes', size)
+  weigh(bytes, all, caller, size)
   count(counts, field, 1)
   redis.call('ZADD', index, sequence, id)
   redis.call('ZADD', ready, sequence, id)
@@ -47,14 +56,15 @@ end`
 /**
  * Saves a job.
  *
- * KEYS: idempotency, job, counts, queued, index, ready, heads, due:deadline, sequence, due:retention
+ * KEYS: idempotency, job, counts, queued, index, ready, heads, due:deadline, sequence, due:retention, bytes, allbytes
  * ARGV: id, the record before and after its sequence, input, field of `counts`, caller, limit of the resource, limit of
  * the caller or '', deadline or '', whether there is an idempotency key, prefix of job keys, fingerprint, now,
- * milliseconds that the use of a key counts after the end of its job, field of `counts` for those that run
+ * milliseconds that the use of a key counts after the end of its job, field of `counts` for those that run, limits in
+ * bytes of the caller and of all, or ''
  * Reply: {'created', sequence, how many are queued, how many run} | {'used', record or '' of a job that was removed, id,
- * fingerprint} | {'exists', record} | {'full', 'resource' | 'caller'}
+ * fingerprint} | {'exists', record} | {'full', 'resource' | 'caller'} | {'large', 'store' | 'caller'}
  */
-export const create = script(`${count}${head}${save}
+export const create = script(`${count}${head}${weigh}${save}
 local id, caller, now = ARGV[1], ARGV[6], tonumber(ARGV[13])
 if ARGV[10] == '1' then
   local use = redis.call('HMGET', KEYS[1], 'id', 'fingerprint', 'endedAt')
@@ -71,7 +81,14 @@ if tonumber(redis.call('HGET', KEYS[3], ARGV[5]) or 0) >= tonumber(ARGV[7]) then
 if ARGV[8] ~= '' and tonumber(redis.call('HGET', KEYS[4], caller) or 0) >= tonumber(ARGV[8]) then
   return {'full', 'caller'}
 end
-local sequence = save(id, caller, ARGV[2], ARGV[3], ARGV[4], ARGV[5], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[9])
+local size = #ARGV[2] + #ARGV[3] + #ARGV[4]
+if ARGV[16] ~= '' and tonumber(redis.call('HGET', KEYS[11], caller) or 0) + size > tonumber(ARGV[16]) then
+  return {'large', 'caller'}
+end
+if ARGV[17] ~= '' and tonumber(redis.call('GET', KEYS[12]) or 0) + size > tonumber(ARGV[17]) then
+  return {'large', 'store'}
+end
+local sequence = save(id, caller, ARGV[2], ARGV[3], ARGV[4], ARGV[5], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[9], KEYS[11], KEYS[12])
 count(KEYS[4], caller, 1)
 if ARGV[9] ~= '' then redis.call('ZADD', KEYS[8], ARGV[9], id) end
 if ARGV[10] == '1' then
@@ -85,14 +102,14 @@ return {'created', sequence, counts[1] or '0', counts[2] or '0'}`)
  * Makes a record into the next one, and saves the delivery of a job that ends thereby.
  *
  * KEYS: job, log, counts, queued, index before, index after, ready, heads, running, due:backoff, due:deadline,
- * due:retention, nodes; of the delivery, if there is one: job, index, ready, heads, and sequence
+ * due:retention, nodes, bytes, allbytes; of the delivery, if there is one: job, index, ready, heads, and sequence
  * ARGV: id, version that was read, record, sequence, caller, field of \`counts\` before, after, change of \`queued\`,
  * '1' if it is ready, the node that changes it if it is running, times of the three due sets or '', channel; of the delivery, or '': id,
  * record before and after its sequence, input, field of \`counts\`; '1' if it may use the reserve; then number and text
  * of each new event
  * Reply: 1, or 0 where the record has changed since, or is no more, or -1 where a node claims it that was taken for dead
  */
-export const change = script(`${count}${head}${save}
+export const change = script(`${count}${head}${weigh}${save}
 local id = ARGV[1]
 if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
 if ARGV[20] == '1' then ${useReserve} end
@@ -115,26 +132,34 @@ for due = 0, 2 do
   if at ~= '' then redis.call('ZADD', KEYS[10 + due], at, id) else redis.call('ZREM', KEYS[10 + due], id) end
 end
 if ARGV[15] ~= '' then
-  save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], KEYS[14], KEYS[3], KEYS[15], KEYS[16], KEYS[17], KEYS[18])
+  save(ARGV[15], ARGV[5], ARGV[16], ARGV[17], ARGV[18], ARGV[19], KEYS[16], KEYS[3], KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[14], KEYS[15])
 end
+local size = 0
 for at = 21, #ARGV, 2 do
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'event', ARGV[at + 1])
+  size = size + #ARGV[at + 1]
   redis.call('PUBLISH', ARGV[14], id .. ' ' .. ARGV[at])
+end
+if size > 0 and redis.call('HEXISTS', KEYS[1], 'bytes') == 1 then
+  redis.call('HINCRBY', KEYS[1], 'bytes', size)
+  weigh(KEYS[14], KEYS[15], ARGV[5], size)
 end
 return 1`)
 
 /**
  * Removes a job that has ended, and all that belongs to it, but for the use of its idempotency key.
  *
- * KEYS: job, log, counts, index, due:retention, idempotency
+ * KEYS: job, log, counts, index, due:retention, idempotency, bytes, allbytes
  * ARGV: id, version that was read, field of \`counts\`, channel, whether it has an idempotency key, when it ended,
- * milliseconds that the use of the key still counts
+ * milliseconds that the use of the key still counts, caller
  * Reply: 1, or 0 where the record has changed since, or is no more
  */
-export const remove = script(`${count}
+export const remove = script(`${count}${weigh}
 local id = ARGV[1]
 if redis.call('HGET', KEYS[1], 'v') ~= ARGV[2] then return 0 end
+local size = tonumber(redis.call('HGET', KEYS[1], 'bytes') or 0)
 redis.call('DEL', KEYS[1], KEYS[2])
+if size > 0 then weigh(KEYS[7], KEYS[8], ARGV[8], -size) end
 count(KEYS[3], ARGV[3], -1)
 redis.call('ZREM', KEYS[4], id)
 redis.call('ZREM', KEYS[5], id)
