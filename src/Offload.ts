@@ -31,6 +31,7 @@ export {
   settle,
 } from "./Offload/Settle.js"
 export {
+  MaybeSaved,
   type Snapshot,
   type Submission,
   SubmissionNotAllowed,
@@ -40,7 +41,7 @@ export {
   UnknownResource,
   WebhooksNotConfigured,
 } from "./Offload/Submission.js"
-export { IdempotencyConflict, JobNotFound, JobNotTerminal, QueueFull, StoreError } from "./Store.js"
+export { IdempotencyConflict, JobGone, JobNotFound, JobNotTerminal, QueueFull, StoreError, StoreFull } from "./Store.js"
 export { WebhookRefused } from "./Webhook.js"
 
 /** Jobs are kept, and none can be run on this machine until somebody mends it. */

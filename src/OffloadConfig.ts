@@ -243,6 +243,18 @@ export const settings = {
     default: "auto",
     schema: orAuto(integer(1, 10_000_000)),
   }),
+  maxStoreBytes: setting("OFFLOAD_MAX_STORE_BYTES", {
+    doc: "How many bytes of jobs are kept: their input, metadata and output, of those that have ended too, until they are removed. A submission above it is answered 503 `store-full`, and so is one that the disk has no room for. Jobs of an earlier version are not counted, nor is anything where Redis may throw keys away.",
+    takes: "a whole number from 1000000 on, or `none` for no limit",
+    default: "10737418240",
+    schema: orNone(integer(1_000_000, Number.MAX_SAFE_INTEGER)),
+  }),
+  maxBytesPerCaller: setting("OFFLOAD_MAX_BYTES_PER_CALLER", {
+    doc: "How many bytes of a caller's jobs are kept. A submission above it is answered 429 `too-many-bytes`. `auto`: with keys half of `OFFLOAD_MAX_STORE_BYTES`.",
+    takes: "a whole number from 1000000 on, `auto`, or `none` for no limit",
+    default: "auto",
+    schema: orAuto(integer(1_000_000, Number.MAX_SAFE_INTEGER)),
+  }),
   maxRunningPerCaller: setting("OFFLOAD_MAX_RUNNING_PER_CALLER", {
     doc: "How many jobs of a caller may run at once on a resource; others take their turn before. Without a limit callers share the permits in turns, and one that is alone has all of them.",
     takes: "a whole number, 1 to 1000, or `none` for no limit",

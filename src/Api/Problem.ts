@@ -41,7 +41,12 @@ export const problems = {
   "idempotency-conflict": {
     status: 422,
     title: "The Idempotency-Key was used for another submission",
-    doc: "The same key came with another body within 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+    doc: "The same key came with another body, or for another call, before its job had ended for 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+  },
+  "job-gone": {
+    status: 410,
+    title: "The job of the Idempotency-Key was removed",
+    doc: "The same submission came under the same key before. Its job, `jobId`, has ended and was removed, by DELETE or when its retention ended. Nothing was saved, and nothing runs again: use a new key for that.",
   },
   "webhook-not-allowed": {
     status: 422,
@@ -133,6 +138,11 @@ export const problems = {
     title: "Too many answers wait to be read",
     doc: "OFFLOAD_MAX_UNREAD_BYTES of earlier answers wait for clients that do not read them, or half of it for the caller's. What the call asked for is done; `Location` names a job that was saved. Read them, or close their connections, and ask again.",
   },
+  "too-many-bytes": {
+    status: 429,
+    title: "The caller's jobs take too much room",
+    doc: "The jobs that are kept for the caller have OFFLOAD_MAX_BYTES_PER_CALLER bytes, or would have more with this one; `limitBytes` repeats the limit. Nothing was saved: remove jobs that have ended, or wait for the end of their retention.",
+  },
   "malformed-http": {
     status: 400,
     title: "This is not HTTP",
@@ -146,7 +156,17 @@ export const problems = {
   "store-unavailable": {
     status: 503,
     title: "The store is out of reach",
-    doc: "The store could not read or write. Whether anything was saved is not known where the request was a POST: repeat it with the same `Idempotency-Key` after `Retry-After` seconds.",
+    doc: "The store could not read or write. No job was saved; every other call may be repeated after `Retry-After` seconds.",
+  },
+  "maybe-saved": {
+    status: 503,
+    title: "The job may have been saved",
+    doc: "The store did not answer. The job may have been saved, with the id `jobId`, and then it runs. Repeat the request with the same Idempotency-Key: it is one job, however often it is sent. Without a key a repetition may run the work twice: ask with `GET /jobs/{jobId}` until the store answers; after a minute, 404 says that it was not saved. Send a key with each submission.",
+  },
+  "store-full": {
+    status: 503,
+    title: "The store is full",
+    doc: "The store's disk or memory is nearly full, or its jobs have OFFLOAD_MAX_STORE_BYTES bytes. Nothing was saved or changed. Jobs can be read, cancelled and removed, and those that run end. The service takes jobs on again by itself when there is room.",
   },
   starting: {
     status: 503,
@@ -176,6 +196,8 @@ export const Extensions = Schema.Struct({
   errors: Schema.optional(Schema.Array(Schema.Struct({ pointer: Schema.String, detail: Schema.String }))),
   known: Schema.optional(Schema.Array(Schema.String)),
   limitBytes: Schema.optional(Schema.Int),
+  /** The job that the problem is about. */
+  jobId: Schema.optional(Schema.String),
 })
 export type Extensions = typeof Extensions.Type
 

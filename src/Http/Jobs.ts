@@ -1,5 +1,4 @@
 /** The calls under `/jobs`, but for the event stream. */
-import { createHash } from "node:crypto"
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Schema } from "effect"
 import { ListQuery, SubmitHeaders, SubmitJob } from "../Api.js"
@@ -10,6 +9,7 @@ import { type Answer, jsonAnswer, respond } from "./Answer.js"
 import { jsonBody } from "./Body.js"
 import { excessOf } from "./Bounds.js"
 import { Caller, ownJob, ownJobOrDelivery } from "./Caller.js"
+import { idempotencyOf } from "./Fingerprint.js"
 import { waitSeconds } from "./Prefer.js"
 import { fromParseError, Problem, tooMany } from "./Problem.js"
 import * as Representation from "./Representation.js"
@@ -17,8 +17,13 @@ import { inSlices } from "./Slices.js"
 
 const readSubmission = jsonBody(SubmitJob)
 
-/** What a body asks for, in a caller's name and under an idempotency key. */
-export const toSubmission = (body: SubmitJob, caller: string, idempotencyKey: string | undefined): Submission => ({
+/** What a body asks for, in a caller's name and under the idempotency key of a call. */
+export const toSubmission = (
+  body: SubmitJob,
+  caller: string,
+  idempotencyKey: string | undefined,
+  call = "POST /jobs",
+): Submission => ({
   caller,
   resource: body.resource,
   input: {
@@ -32,17 +37,17 @@ export const toSubmission = (body: SubmitJob, caller: string, idempotencyKey: st
   maxCostUsd: body.maxCostUsd,
   webhook: body.webhook,
   deadlineMillis: millis(body.deadlineSeconds),
-  idempotency: idempotencyKey === undefined ? undefined : { key: idempotencyKey, fingerprint: fingerprint(body) },
+  idempotency: idempotencyKey === undefined ? undefined : idempotencyOf(idempotencyKey, call, body),
 })
 
-/** Saves the job that the current request asks for, in its caller's name and under its idempotency key. */
-export const submit = (body: SubmitJob) =>
+/** Saves the job that the current request, a `call`, asks for, in its caller's name and under its idempotency key. */
+export const submit = (body: SubmitJob, call?: string) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const headers = yield* requestHeaders(SubmitHeaders)
     const caller = yield* Caller
     const rateLimit = yield* (yield* Admission).submit(caller)
-    const { snapshot } = yield* offload.submit(toSubmission(body, caller.name, headers["idempotency-key"]))
+    const { snapshot } = yield* offload.submit(toSubmission(body, caller.name, headers["idempotency-key"], call))
     return { snapshot, rateLimit }
   })
 
@@ -98,7 +103,7 @@ export const retryJob = Effect.gen(function* () {
     const delivery = yield* offload.redeliver(id)
     return yield* answer(delivery.job, Effect.succeed(delivery), 202, rateLimit)
   }
-  const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)))
+  const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)), `POST /jobs/${id}/retry`)
   return yield* answer(snapshot.job, Effect.succeed(snapshot), 202, rateLimit)
 })
 
@@ -185,9 +190,3 @@ const bodyOf = (snapshot: Snapshot): Uint8Array => {
 }
 
 const millis = (seconds: number | undefined) => (seconds === undefined ? undefined : Math.round(seconds * 1000))
-
-/** Two bodies that say the same are the same submission, however they are written. */
-const fingerprint = (body: SubmitJob): string =>
-  createHash("sha256")
-    .update(JSON.stringify({ ...body, metadata: Object.entries(body.metadata).sort() }))
-    .digest("base64url")

@@ -38,7 +38,7 @@ const create = Effect.gen(function* () {
   const submission = yield* Request.toSubmission(request, resources)
   // Before the job is saved: a client that is refused comes again, and would have it saved twice.
   if (request.stream === true || request.background !== true) yield* (yield* Admission).stream(caller)
-  const { rateLimit, snapshot } = yield* submit(submission)
+  const { rateLimit, snapshot } = yield* submit(submission, "POST /v1/responses")
   const response = yield* request.stream === true ? stream(snapshot, -1) : answer(snapshot, request)
   return HttpServerResponse.setHeaders(response, rateLimit)
 }).pipe(Effect.scoped)

@@ -221,8 +221,8 @@ const make = Effect.gen(function* () {
         before !== null && before.configured === configured
           ? before
           : { permits: configured, configured, heldUntil: null, serviceMillis: before?.serviceMillis ?? null }
-      yield* shared.write(lane.name, known)
-      yield* engine.setCeiling(known.permits)
+      // A Redis whose memory is full takes neither now; each tick brings them again.
+      yield* unlessRedisIsDown(lane, Effect.zipRight(shared.write(lane.name, known), engine.setCeiling(known.permits)))
       yield* permits.learn(lane.name, known)
       const asked = yield* Queue.sliding<void>(1)
       const work: Engine.Work | null =
