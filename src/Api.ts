@@ -10,7 +10,9 @@ import { Time } from "./Api/Time.js"
 import { AttemptOutcome, Ending, Failure, JobId, Metadata, ModelName, ResourceName, Status, Usage } from "./Job.js"
 
 const Seconds = (min: number, max: number, description: string) =>
-  Schema.Number.pipe(Schema.between(min, max)).annotations({ description })
+  Schema.Number.pipe(
+    Schema.between(min, max, { message: () => `Expected a number of seconds from ${min} to ${max}` }),
+  ).annotations({ description })
 
 const Text = (max: number, description: string) =>
   Schema.String.pipe(Schema.minLength(1), Schema.maxLength(max)).annotations({ description })
@@ -51,6 +53,8 @@ const WebhookUrl = Schema.String.pipe(
   }),
 ).annotations({ description: "Where a signed message of the job's end is posted to" })
 
+const maxCostMessage = "Expected a number above 0, at most 1000000"
+
 /** What `POST /jobs` takes. Unknown members are refused. */
 export const SubmitJob = Schema.Struct({
   prompt: Schema.String.pipe(Schema.minLength(1)).annotations({ description: "What the work is given" }),
@@ -63,7 +67,10 @@ export const SubmitJob = Schema.Struct({
     Seconds(0.1, 31_536_000, "The longest until the job must have ended, waiting included"),
   ),
   maxCostUsd: Schema.optional(
-    Schema.Number.pipe(Schema.positive(), Schema.lessThanOrEqualTo(1_000_000)).annotations({
+    Schema.Number.pipe(
+      Schema.positive({ message: () => maxCostMessage }),
+      Schema.lessThanOrEqualTo(1_000_000, { message: () => maxCostMessage }),
+    ).annotations({
       description: "What all of its attempts together may cost, in US dollars, where the command line tells",
     }),
   ),
@@ -242,10 +249,12 @@ const problem = <const Slugs extends readonly [ProblemSlug, ...ReadonlyArray<Pro
 export const AnyCallProblem = problem(
   "starting",
   "store-unavailable",
+  "store-full",
   "internal",
   "misdirected-request",
   "unauthorized",
   "invalid-parameter",
+  "too-many-unread",
 )
 
 /** What the event stream can be answered with beside. */
@@ -270,6 +279,9 @@ const jobs = HttpApiGroup.make("jobs")
           "webhook-not-allowed",
           "webhooks-not-configured",
           "idempotency-conflict",
+          "job-gone",
+          "maybe-saved",
+          "too-many-bytes",
           "body-too-large",
           "unsupported-media-type",
           "queue-full",
@@ -316,6 +328,9 @@ const jobs = HttpApiGroup.make("jobs")
           "unknown-resource",
           "submission-not-allowed",
           "idempotency-conflict",
+          "job-gone",
+          "maybe-saved",
+          "too-many-bytes",
           "webhooks-not-configured",
           "webhook-not-allowed",
           "queue-full",

@@ -23,6 +23,10 @@ export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
   reason: Schema.Literal("unavailable", "malformed"),
   detail: Schema.String,
   cause: Schema.optional(Schema.Defect),
+  /** Whether it is known that nothing was written. Default: it is not, and a write may have been made, or may yet be. */
+  unmade: Schema.optional(Schema.Boolean),
+  /** Whether it was refused because the store's disk or memory is full. Default: no. */
+  full: Schema.optional(Schema.Boolean),
 }) {
   override get message(): string {
     return `Store.${this.operation}: ${this.detail}`
@@ -42,7 +46,14 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
   id: JobId,
 }) {
   override get message(): string {
-    return `The Idempotency-Key was used before, with another body, for job '${this.id}'.`
+    return `The Idempotency-Key was used before, with another body or for another call, for job '${this.id}'.`
+  }
+}
+
+/** The idempotency key was used for the same submission, and its job was removed less than 24 h after its end. */
+export class JobGone extends Schema.TaggedError<JobGone>()("JobGone", { key: Schema.String, id: JobId }) {
+  override get message(): string {
+    return `The Idempotency-Key was used for job '${this.id}', which has ended and was removed. Nothing was saved.`
   }
 }
 
@@ -58,6 +69,21 @@ export class QueueFull extends Schema.TaggedError<QueueFull>()("QueueFull", {
     return this.scope === "caller"
       ? `The caller has ${this.limit} jobs waiting, its limit. Nothing was saved.`
       : `The queue of resource '${this.resource}' is full (${this.limit} jobs). Nothing was saved.`
+  }
+}
+
+/** There is no room for the job; nothing was saved. */
+export class StoreFull extends Schema.TaggedError<StoreFull>()("StoreFull", {
+  /** What has no room: the disk or the memory that the store is on, the store, or the caller's share of it. */
+  scope: Schema.Literal("machine", "store", "caller"),
+  /** The limit that is reached, in bytes; `null` for the machine. */
+  limitBytes: Schema.NullOr(Schema.Number),
+}) {
+  override get message(): string {
+    if (this.scope === "caller") return `The caller's jobs take ${this.limitBytes} bytes, its limit. Nothing was saved.`
+    return this.scope === "store"
+      ? `The store keeps ${this.limitBytes} bytes of jobs, its limit. Nothing was saved.`
+      : "The store's disk or memory is full. Nothing was saved."
   }
 }
 
@@ -137,17 +163,21 @@ export interface Submitted {
   readonly counts?: Pick<Counts, "queued" | "running">
 }
 
+/** Why a job is not saved. */
+export type CreateError = IdempotencyConflict | JobGone | QueueFull | StoreFull | StoreError
+
 /** How a job is saved. */
 export interface Create {
   /**
-   * Saves a job as `queued`. With an idempotency key that this caller used within the last 24 h for the same
-   * submission, answers that job with `created: false` and changes nothing.
+   * Saves a job as `queued`. With an idempotency key that this caller used for the same submission, answers that job
+   * with `created: false` and changes nothing. A key counts until 24 h after the end of its job; where the job was
+   * removed before that, the submission is refused as `JobGone`.
    *
    * `maxQueued` is the limit of queued jobs of the resource, `maxQueuedPerCaller` that of the caller over all
    * resources (`null`, the default: none), those in backoff included, checked before anything is written. A job whose
    * id is already saved is answered in the same way, so that a call which failed with a `StoreError` can be made again.
    */
-  (job: NewJob, options: Limits): Effect.Effect<Submitted, IdempotencyConflict | QueueFull | StoreError>
+  (job: NewJob, options: Limits): Effect.Effect<Submitted, CreateError>
   /**
    * The same without a fiber, which is most of its price, for a store that can: calls back once with what the effect
    * would answer, `now` being the time. `false`: this submission needs the effect, and nothing was done. It belongs to
@@ -157,14 +187,21 @@ export interface Create {
     job: NewJob,
     options: Limits,
     now: number,
-    done: (result: Either.Either<Submitted, IdempotencyConflict | QueueFull | StoreError>) => void,
+    done: (result: Either.Either<Submitted, CreateError>) => void,
   ) => boolean
 }
 
-/** How many jobs may be queued. */
+/** How many jobs may be queued, and how large they may be together. */
 export interface Limits {
   readonly maxQueued: number
   readonly maxQueuedPerCaller?: number | null
+  /**
+   * How many bytes of jobs may be kept with the new one: input, metadata and log of each, until it is removed. Output
+   * and deliveries of jobs that were taken on may pass it. `null`, the default: any number.
+   */
+  readonly maxBytes?: number | null
+  /** The same of the caller's jobs. */
+  readonly maxBytesPerCaller?: number | null
 }
 
 export class Store extends Context.Tag("effect-offload/Store")<
@@ -265,7 +302,7 @@ export class Store extends Context.Tag("effect-offload/Store")<
     /** Queues a delivery again (see `Transition.redeliver`). On anything else, or called again, changes nothing. */
     readonly redeliver: (id: JobId) => Effect.Effect<Job, JobNotFound | StoreError>
 
-    /** Removes a job that has ended, its input, output, log and idempotency key. */
+    /** Removes a job that has ended, its input, output and log. Its idempotency key counts on, see `create`. */
     readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
 
     /**

@@ -4,6 +4,7 @@ import { isatty } from "node:tty"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Queue, Redacted, Runtime } from "effect"
 import { closeInherited } from "./Descriptors.js"
+import { Allowances } from "./Http/Allowances.js"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import { isCommon } from "./Llm/Environment.js"
@@ -74,6 +75,20 @@ const OffloadLayer = Layer.unwrapEffect(
         ),
   ),
 ).pipe(Layer.provide(Worker.layerLlm))
+
+/** What callers may have: of the fleet, where there is one. */
+const AllowancesLayer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ redisUrl }) =>
+    Redacted.value(redisUrl) === ""
+      ? Allowances.layerMemory
+      : Layer.unwrapEffect(
+          Effect.map(
+            Effect.promise(() => import("./Http/Allowances/Redis.js")),
+            (Redis) => Redis.layer,
+          ),
+        ),
+  ),
+)
 
 const LoggerLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ log, logLevel }) => {
@@ -155,7 +170,7 @@ const SignalsLayer = Layer.unwrapEffect(
 )
 
 const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, announce])).pipe(
-  Layer.provide(Http.layer),
+  Layer.provide(Http.layerAllowed(AllowancesLayer)),
   Layer.provide(Telemetry.sampling),
   Layer.provide(OffloadLayer),
   Layer.provide(Subprocess.layer),

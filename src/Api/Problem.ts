@@ -21,12 +21,12 @@ export const problems = {
   "invalid-request": {
     status: 422,
     title: "The request is not valid",
-    doc: "A member of the body has a wrong value, is missing, or is unknown; `errors` names each one. Nothing was saved.",
+    doc: "A member of the body has a wrong value, is missing, or is unknown; `errors` names the first twenty. Or an object has more than 64 members, or the body more than 10000 values. Nothing was saved.",
   },
   "invalid-parameter": {
     status: 400,
     title: "A parameter is not valid",
-    doc: "A query parameter or a header has a wrong value or is there twice, or a query parameter is unknown; `errors` names each one where it can. Nothing was changed.",
+    doc: "A query parameter or a header has a wrong value or is there twice, or a query parameter is unknown, or there are more than 64 of them; `errors` names the first twenty where it can. Nothing was changed.",
   },
   "unknown-resource": {
     status: 422,
@@ -41,7 +41,12 @@ export const problems = {
   "idempotency-conflict": {
     status: 422,
     title: "The Idempotency-Key was used for another submission",
-    doc: "The same key came with another body within 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+    doc: "The same key came with another body, or for another call, before its job had ended for 24 hours. The first job is unchanged and nothing was saved: use a new key.",
+  },
+  "job-gone": {
+    status: 410,
+    title: "The job of the Idempotency-Key was removed",
+    doc: "The same submission came under the same key before. Its job, `jobId`, has ended and was removed, by DELETE or when its retention ended. Nothing was saved, and nothing runs again: use a new key for that.",
   },
   "webhook-not-allowed": {
     status: 422,
@@ -126,7 +131,17 @@ export const problems = {
   "too-many-streams": {
     status: 429,
     title: "Too many event streams are open",
-    doc: "OFFLOAD_MAX_STREAMS event streams are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+    doc: "OFFLOAD_MAX_STREAMS event streams and waits are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+  },
+  "too-many-unread": {
+    status: 429,
+    title: "Too many answers wait to be read",
+    doc: "OFFLOAD_MAX_UNREAD_BYTES of earlier answers wait for clients that do not read them, or half of it for the caller's. What the call asked for is done; `Location` names a job that was saved. Read them, or close their connections, and ask again.",
+  },
+  "too-many-bytes": {
+    status: 429,
+    title: "The caller's jobs take too much room",
+    doc: "The jobs that are kept for the caller have OFFLOAD_MAX_BYTES_PER_CALLER bytes, or would have more with this one; `limitBytes` repeats the limit. Nothing was saved: remove jobs that have ended, or wait for the end of their retention.",
   },
   "malformed-http": {
     status: 400,
@@ -141,7 +156,17 @@ export const problems = {
   "store-unavailable": {
     status: 503,
     title: "The store is out of reach",
-    doc: "The store could not read or write. Whether anything was saved is not known where the request was a POST: repeat it with the same `Idempotency-Key` after `Retry-After` seconds.",
+    doc: "The store could not read or write. No job was saved; every other call may be repeated after `Retry-After` seconds.",
+  },
+  "maybe-saved": {
+    status: 503,
+    title: "The job may have been saved",
+    doc: "The store did not answer. The job may have been saved, with the id `jobId`, and then it runs. Repeat the request with the same Idempotency-Key: it is one job, however often it is sent. Without a key a repetition may run the work twice: ask with `GET /jobs/{jobId}` until the store answers; after a minute, 404 says that it was not saved. Send a key with each submission.",
+  },
+  "store-full": {
+    status: 503,
+    title: "The store is full",
+    doc: "The store's disk or memory is nearly full, or its jobs have OFFLOAD_MAX_STORE_BYTES bytes. Nothing was saved or changed. Jobs can be read, cancelled and removed, and those that run end. The service takes jobs on again by itself when there is room.",
   },
   starting: {
     status: 503,
@@ -171,6 +196,8 @@ export const Extensions = Schema.Struct({
   errors: Schema.optional(Schema.Array(Schema.Struct({ pointer: Schema.String, detail: Schema.String }))),
   known: Schema.optional(Schema.Array(Schema.String)),
   limitBytes: Schema.optional(Schema.Int),
+  /** The job that the problem is about. */
+  jobId: Schema.optional(Schema.String),
 })
 export type Extensions = typeof Extensions.Type
 
@@ -196,20 +223,44 @@ export const schemaOf = <Slug extends ProblemSlug>(slug: Slug) =>
       }),
     )
 
-/** What a schema refused, member by member, each named by its JSON pointer (RFC 6901). */
+/** How many members are named: who has more to mend finds the rest with the next request. */
+const maxRefused = 20
+
+/** The longest pointer that is told: the name of an unknown member may be as long as a body. */
+const maxPointer = 200
+
+/**
+ * What a schema refused, each member named by its JSON pointer (RFC 6901): the first twenty. Looks at no more than ten
+ * times as many issues, because it sets each beside the others.
+ */
 export const refusedMembers = (error: ParseResult.ParseError): NonNullable<Extensions["errors"]> => {
-  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
-  // An optional member that is wrong inside is also said not to be absent: the deeper of the two says it better.
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error).slice(0, 10 * maxRefused)
   return issues
-    .filter((issue) => !issues.some((other) => isInside(issue.path, other.path)))
+    .filter((issue) => !issues.some((other) => saysBetter(other, issue)))
+    .slice(0, maxRefused)
     .map(({ message, path }) => ({
-      pointer: path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join(""),
+      pointer: path
+        .map((part) => `/${String(part).slice(0, maxPointer).replaceAll("~", "~0").replaceAll("/", "~1")}`)
+        .join("")
+        .slice(0, maxPointer),
       detail: message.replace(actual, "").slice(0, 200),
     }))
 }
 
+type Issue = ParseResult.ArrayFormatterIssue
+
+/** An optional member that is wrong is also said not to be absent: what is wrong with it says it better. */
+const saysBetter = (other: Issue, issue: Issue): boolean =>
+  isInside(issue.path, other.path) ||
+  (isAbsence(issue) && !isAbsence(other) && issue.path.length === other.path.length && starts(issue.path, other.path))
+
+const isAbsence = ({ message }: Issue): boolean => message.startsWith("Expected undefined")
+
 /** What the value was, unless that is a number or the like: a text may be a prompt, which no answer repeats. */
 const actual = /, actual (?!(?:[\d.e+-]+|true|false|null|undefined)$).*$/s
 
+const starts = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
+  path.every((part, index) => other[index] === part)
+
 const isInside = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
-  other.length > path.length && path.every((part, index) => other[index] === part)
+  other.length > path.length && starts(path, other)

@@ -2,19 +2,23 @@
 import type { HttpServerResponse } from "@effect/platform"
 import { Data, type ParseResult } from "effect"
 import { type Extensions, mediaType, type ProblemSlug, problems, refusedMembers, typeOf } from "../Api/Problem.js"
-import type {
-  CannotRun,
-  IdempotencyConflict,
-  JobNotFound,
-  JobNotTerminal,
-  QueueFull,
-  StoreError,
-  SubmissionNotAllowed,
-  UnknownResource,
-  WebhookRefused,
-  WebhooksNotConfigured,
+import {
+  type CannotRun,
+  type IdempotencyConflict,
+  type JobGone,
+  type JobNotFound,
+  type JobNotTerminal,
+  type MaybeSaved,
+  type QueueFull,
+  type StoreError,
+  StoreFull,
+  type SubmissionNotAllowed,
+  type UnknownResource,
+  type WebhookRefused,
+  type WebhooksNotConfigured,
 } from "../Offload.js"
 import { type Answer, respond } from "./Answer.js"
+import { maxMembers } from "./Bounds.js"
 
 /** What a call is answered with when it cannot be done. */
 export class Problem extends Data.TaggedError("Problem")<{
@@ -46,10 +50,13 @@ export const toResponse = (problem: Problem): HttpServerResponse.HttpServerRespo
 export type ServiceError =
   | CannotRun
   | IdempotencyConflict
+  | JobGone
   | JobNotFound
   | JobNotTerminal
+  | MaybeSaved
   | QueueFull
   | StoreError
+  | StoreFull
   | SubmissionNotAllowed
   | UnknownResource
   | WebhookRefused
@@ -66,6 +73,16 @@ export const fromServiceError = (error: ServiceError): Problem => {
       })
     case "IdempotencyConflict":
       return new Problem({ slug: "idempotency-conflict", detail: error.message })
+    case "JobGone":
+      return new Problem({ slug: "job-gone", detail: error.message, extensions: { jobId: error.id } })
+    case "MaybeSaved":
+      return new Problem({
+        slug: "maybe-saved",
+        detail: error.message,
+        extensions: { jobId: error.id },
+        // Clients that repeat by themselves must not, where that could be another job: those of OpenAI look for this.
+        headers: error.keyed ? { "retry-after": "5" } : { "x-should-retry": "false" },
+      })
     case "JobNotFound":
       return new Problem({ slug: "job-not-found", detail: error.message })
     case "JobNotTerminal":
@@ -73,12 +90,15 @@ export const fromServiceError = (error: ServiceError): Problem => {
     case "QueueFull":
       return queueFull(error)
     case "StoreError":
+      if (error.full === true) return storeFull(new StoreFull({ scope: "machine", limitBytes: null }))
       // What the store says of itself is for the log, not for callers.
       return new Problem({
         slug: "store-unavailable",
         detail: "The store could not do this now; see the service's log.",
         headers: { "retry-after": "5" },
       })
+    case "StoreFull":
+      return storeFull(error)
     case "SubmissionNotAllowed":
       return new Problem({
         slug: "submission-not-allowed",
@@ -93,6 +113,15 @@ export const fromServiceError = (error: ServiceError): Problem => {
       return new Problem({ slug: "webhooks-not-configured", detail: error.message })
   }
 }
+
+/** Room comes with the retention, or by hand: nobody needs to ask each second. */
+const storeFull = ({ limitBytes, message, scope }: StoreFull): Problem =>
+  new Problem({
+    slug: scope === "caller" ? "too-many-bytes" : "store-full",
+    detail: message,
+    ...(limitBytes === null ? {} : { extensions: { limitBytes } }),
+    headers: { "retry-after": "30" },
+  })
 
 /** A queue moves on with each job that ends: ask again when one has, but neither at once nor in an hour. */
 const queueFull = (error: QueueFull): Problem => {
@@ -120,6 +149,16 @@ export const fromParseError = (
       .map(({ detail, pointer }) => (pointer === "" ? detail : `${pointer.slice(1)}: ${detail}`))
       .join("; ")
       .slice(0, 1000),
-    extensions: { errors: errors.slice(0, 20) },
+    extensions: { errors },
+  })
+}
+
+/** An object of a body, named by its JSON pointer, or a query, with more members than any call knows. */
+export const tooMany = (slug: "invalid-request" | "invalid-parameter", pointer: string): Problem => {
+  const at = pointer.slice(0, 200)
+  return new Problem({
+    slug,
+    detail: `${at === "" ? "It" : at.slice(1)} has more than ${maxMembers} members.`,
+    extensions: { errors: [{ pointer: at, detail: `at most ${maxMembers} members` }] },
   })
 }

@@ -34,9 +34,21 @@ export interface NewJob {
   readonly maxCostUsd: number | null
   readonly deadlineMillis: number | null
   readonly webhook: Webhook | null
-  /** `fingerprint` tells whether a second submission with the same key is the same submission. */
-  readonly idempotency: { readonly key: string; readonly fingerprint: string } | null
+  readonly idempotency: Idempotency | null
 }
+
+/** The key under which a submission may be repeated. */
+export interface Idempotency {
+  readonly key: string
+  /** Tells whether a second submission with the same key is the same submission. */
+  readonly fingerprint: string
+  /** The same as an earlier version made it. Asked for only where `fingerprint` is not the stored one. */
+  readonly earlierFingerprint?: () => string
+}
+
+/** Whether the submission with this fingerprint was the same. */
+export const isSame = ({ earlierFingerprint, fingerprint }: Idempotency, stored: string): boolean =>
+  stored === fingerprint || stored === earlierFingerprint?.()
 
 /** What an attempt leaves behind, however it ended. */
 const traces = {

@@ -101,11 +101,12 @@ const make = Effect.gen(function* () {
       busy.full = room <= 0
       if (busy.full) return
       busy.turns = yield* shared.turns(lane.name)
+      const taken = new Set<string>(present)
       const next = yield* choose({
         room,
         limits: lane.limits,
         running: yield* ownersOf(lane, present),
-        isTaken: (id) => present.includes(id) || outcomes.unreadable.has(id),
+        isTaken: (id) => taken.has(id) || outcomes.unreadable.has(id),
         taken: present.length + outcomes.unreadable.size,
         queued: (limit, skip) => store.queued(lane.name, limit, { last: busy.turns, skip }),
         ownerOf: lanes.ownerOf,
@@ -220,8 +221,8 @@ const make = Effect.gen(function* () {
         before !== null && before.configured === configured
           ? before
           : { permits: configured, configured, heldUntil: null, serviceMillis: before?.serviceMillis ?? null }
-      yield* shared.write(lane.name, known)
-      yield* engine.setCeiling(known.permits)
+      // A Redis whose memory is full takes neither now; each tick brings them again.
+      yield* unlessRedisIsDown(lane, Effect.zipRight(shared.write(lane.name, known), engine.setCeiling(known.permits)))
       yield* permits.learn(lane.name, known)
       const asked = yield* Queue.sliding<void>(1)
       const work: Engine.Work | null =

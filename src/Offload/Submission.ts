@@ -1,7 +1,8 @@
 /** What is submitted, what is answered, and why a submission is refused. */
 import { type Effect, Schema } from "effect"
-import type { Input, Job, Metadata } from "../Job.js"
-import type { IdempotencyConflict, QueueFull, StoreError } from "../Store.js"
+import type { Idempotency } from "../Job/Transition.js"
+import { type Input, type Job, JobId, type Metadata } from "../Job.js"
+import type { CreateError } from "../Store.js"
 import type { WebhookRefused } from "../Webhook.js"
 
 /** The job has a webhook, and there is no secret to sign its delivery with; nothing was saved. */
@@ -33,6 +34,21 @@ export class SubmissionNotAllowed extends Schema.TaggedError<SubmissionNotAllowe
   }
 }
 
+/** The store did not answer: the job may be saved, and then it runs. */
+export class MaybeSaved extends Schema.TaggedError<MaybeSaved>()("MaybeSaved", {
+  /** The id that it has if it is. */
+  id: JobId,
+  /** Whether it has an idempotency key, under which it can be submitted again and is one job. */
+  keyed: Schema.Boolean,
+}) {
+  override get message(): string {
+    const unknown = `The store did not answer. The job may have been saved, as '${this.id}', and then it runs.`
+    return this.keyed
+      ? `${unknown} Repeat the request with the same Idempotency-Key: it is one job, however often it is sent.`
+      : `${unknown} The request had no Idempotency-Key, so that a repetition may run the work twice: ask for that job first, and send a key with each submission.`
+  }
+}
+
 /** What a caller asks for. Durations are milliseconds; what is absent takes the service's default. */
 export interface Submission {
   readonly caller: string
@@ -46,7 +62,7 @@ export interface Submission {
   readonly deadlineMillis?: number | undefined
   /** Where its outcome is to be told. */
   readonly webhook?: { readonly url: string } | undefined
-  readonly idempotency?: { readonly key: string; readonly fingerprint: string } | undefined
+  readonly idempotency?: Idempotency | undefined
 }
 
 /** A job with everything that can be said of it now. */
@@ -67,15 +83,14 @@ export interface Submitted {
   readonly created: boolean
 }
 
-/** Why a submission was not saved. */
+/** Why a submission was not saved, or may not have been. */
 export type SubmitError =
   | UnknownResource
   | SubmissionNotAllowed
   | WebhooksNotConfigured
   | WebhookRefused
-  | IdempotencyConflict
-  | QueueFull
-  | StoreError
+  | MaybeSaved
+  | CreateError
 
 /** How a job is submitted. */
 export interface Submit {

@@ -3,10 +3,12 @@
  * call that must cost as little as can be.
  */
 import { Effect, Either } from "effect"
+import type { NewJob } from "../Job/Transition.js"
 import { type Input, type Job, type JobId, makeId } from "../Job.js"
 import type { OffloadConfig, Resource } from "../OffloadConfig.js"
 import {
   type Counts,
+  type CreateError,
   type JobNotFound,
   QueueFull,
   type Submitted as Saved,
@@ -18,6 +20,7 @@ import type { Dispatcher } from "./Dispatcher.js"
 import { logSubmitted, submittedLog } from "./JobLog.js"
 import type { Permits } from "./Permits.js"
 import {
+  MaybeSaved,
   type Snapshot,
   type Submission,
   SubmissionNotAllowed,
@@ -63,9 +66,10 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const logNow = yield* submittedLog
-    const limits = { maxQueued: config.maxQueued, maxQueuedPerCaller: config.maxQueuedPerCaller }
+    const { maxBytesPerCaller, maxQueued, maxQueuedPerCaller, maxStoreBytes } = config
+    const limits = { maxQueued, maxQueuedPerCaller, maxBytes: maxStoreBytes, maxBytesPerCaller }
 
-    const newJob = (submission: Submission, resource: Resource, webhook: Job["webhook"], now: number) => ({
+    const newJob = (submission: Submission, resource: Resource, webhook: Job["webhook"], now: number): NewJob => ({
       id: makeId(now),
       resource: resource.name,
       caller: submission.caller,
@@ -102,8 +106,23 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
         : { retryAfterMillis: Math.ceil(usage.serviceMillis / usage.permits) }
     }
 
-    const refusal = <E extends SubmitError>(error: E): E | QueueFull =>
-      error._tag === "QueueFull" ? new QueueFull({ ...error, ...placeSoon(error.resource) }) : error
+    const refusal = (error: CreateError, { id, idempotency }: NewJob): SubmitError => {
+      if (error._tag === "QueueFull") return new QueueFull({ ...error, ...placeSoon(error.resource) })
+      if (error._tag !== "StoreError" || error.reason === "malformed" || error.unmade === true) return error
+      return new MaybeSaved({ id, keyed: idempotency !== null })
+    }
+
+    /** What the store says of itself is for the log, in which a caller's problem must be found. */
+    const refuse = (error: CreateError, job: NewJob): Effect.Effect<never, SubmitError> => {
+      const refused = refusal(error, job)
+      if (refused._tag !== "MaybeSaved") return Effect.fail(refused)
+      return Effect.zipRight(
+        Effect.logWarning("job may have been saved: the store did not answer").pipe(
+          Effect.annotateLogs({ module: "Offload", jobId: job.id, error: error.message }),
+        ),
+        Effect.fail(refused),
+      )
+    }
 
     // The newest job is the last, or earlier where callers take turns. Counting those before it, as `get` does, would
     // make each submission dearer than the one before.
@@ -150,23 +169,25 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
         const refused = refusalOf(submission, resource, config)
         if (refused !== null) return refused
         const now = clock.unsafeCurrentTimeMillis()
-        return Effect.flatMap(webhookOf(submission.webhook, now), (webhook) =>
-          Effect.matchEffect(store.create(newJob(submission, resource, webhook, now), limits), {
-            onFailure: (error) => Effect.fail(refusal(error)),
+        return Effect.flatMap(webhookOf(submission.webhook, now), (webhook) => {
+          const job = newJob(submission, resource, webhook, now)
+          return Effect.matchEffect(store.create(job, limits), {
+            onFailure: (error) => refuse(error, job),
             onSuccess: (submitted) => {
               const rest = saved(submitted, submission.input)
               return submitted.created ? Effect.zipRight(logSubmitted(submitted.job), rest) : rest
             },
-          }),
-        )
+          })
+        })
       })
 
     /** What `save` does after the store's answer, without a fiber as far as that goes. */
     const conclude = (
-      input: Input,
-      result: Either.Either<Saved, SubmitError>,
+      submitted: NewJob,
+      result: Either.Either<Saved, CreateError>,
     ): Effect.Effect<Submitted, SubmitError> => {
-      if (Either.isLeft(result)) return Either.left(refusal(result.left))
+      if (Either.isLeft(result)) return refuse(result.left, submitted)
+      const { input } = submitted
       const { counts, created, job } = result.right
       const now = clock.unsafeCurrentTimeMillis()
       if (created) logNow(job, now)
@@ -181,11 +202,11 @@ export const make = ({ config, dispatcher, expectedStartAt, find, get, permits, 
       if (store.create.begin === undefined || resource === undefined || submission.webhook !== undefined) return false
       if (refusalOf(submission, resource, config) !== null) return false
       const now = clock.unsafeCurrentTimeMillis()
-      const { input } = submission
-      return store.create.begin(newJob(submission, resource, null, now), limits, now, (result) => {
+      const job = newJob(submission, resource, null, now)
+      return store.create.begin(job, limits, now, (result) => {
         let rest: Effect.Effect<Submitted, SubmitError>
         try {
-          rest = conclude(input, result)
+          rest = conclude(job, result)
         } catch (defect) {
           // Who commits in the same turn must not suffer from it, and the caller has to have an answer.
           rest = Effect.die(defect)

@@ -15,6 +15,8 @@ const or = (limit: Limit, auto: number | null): number | null => (limit === "aut
 interface Settings {
   readonly maxQueued: number
   readonly maxQueuedPerCaller: Limit
+  readonly maxStoreBytes: number | null
+  readonly maxBytesPerCaller: Limit
   readonly maxSubmissions: Limit
   readonly maxStreams: number
   readonly maxStreamsPerCaller: Limit
@@ -25,10 +27,11 @@ interface Settings {
 
 /** The limits in numbers; `null` where there is none. Without keys there is one caller, which needs no share. */
 export const shares = (settings: Settings, hasKeys: boolean) => {
-  const { maxQueued, maxStreams, webhookPermits } = settings
+  const { maxQueued, maxStoreBytes, maxStreams, webhookPermits } = settings
   const withKeys = (auto: number) => (hasKeys ? auto : null)
   return {
     maxQueuedPerCaller: or(settings.maxQueuedPerCaller, withKeys(Math.max(leastQueued, half(maxQueued)))),
+    maxBytesPerCaller: or(settings.maxBytesPerCaller, maxStoreBytes === null ? null : withKeys(half(maxStoreBytes))),
     maxSubmissions: or(settings.maxSubmissions, withKeys(Math.max(leastSubmissions, Math.ceil(maxQueued / 10)))),
     maxStreamsPerCaller: or(settings.maxStreamsPerCaller, withKeys(Math.max(leastStreams, half(maxStreams)))),
     webhookPermitsPerCaller: or(settings.webhookPermitsPerCaller, withKeys(half(webhookPermits))),

@@ -11,6 +11,8 @@ import * as Lock from "./Lock.js"
 export interface Plan<A> {
   readonly ops: ReadonlyArray<Op>
   readonly answer: A
+  /** Whether it adds work, see `Kv.commit`. Default: no. */
+  readonly isGrowth?: boolean
   /** Brings what the process remembers up to date, before anybody learns of the commit. */
   readonly onCommitted?: () => void
   /** Takes back what was reserved for it. */
@@ -49,12 +51,12 @@ export const make = (kv: Kv): Commit => {
   const lock = Lock.make()
   const afterLimit = Limit.make(limitMillis)
 
-  const tooSlow = (detail: string) =>
-    Either.left(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s` }))
+  const tooSlow = (detail: string, unmade: boolean) =>
+    Either.left(new KvError({ reason: "unavailable", detail: `${detail} within ${limitMillis / 1000} s`, unmade }))
 
   const waitFor = (ticket: Lock.Ticket): Effect.Effect<void, KvError> =>
     Effect.async((resume) => {
-      const stop = afterLimit(() => resume(tooSlow("an earlier change of the job did not end")))
+      const stop = afterLimit(() => resume(tooSlow("an earlier change of the job did not end", true)))
       ticket.onHeld(() => {
         stop()
         resume(Effect.void)
@@ -62,15 +64,19 @@ export const make = (kv: Kv): Commit => {
       return Effect.sync(stop)
     })
 
-  const write = <A>({ answer, onCommitted, onFailed, ops }: Plan<A>, leave: () => void, done: Done<A, never>): void => {
+  const write = <A>(
+    { answer, isGrowth, onCommitted, onFailed, ops }: Plan<A>,
+    leave: () => void,
+    done: Done<A, never>,
+  ): void => {
     let isTold = false
     const tell: Done<A, never> = (result) => {
       if (isTold) return
       isTold = true
       done(result)
     }
-    const stop = afterLimit(() => tell(tooSlow("the disk did not confirm a write, which may yet be made,")))
-    kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, tell))
+    const stop = afterLimit(() => tell(tooSlow("the disk did not confirm a write, which may yet be made,", false)))
+    kv.commit(ops, whenDone(answer, onCommitted, onFailed, stop, leave, tell), isGrowth)
   }
 
   const execute = <A, E>(decide: Decide<A, E>, now: number, leave: () => void): Effect.Effect<A, E | KvError> => {
@@ -156,7 +162,8 @@ const attempt = <A, E>(
   try {
     return decide(now)
   } catch (error) {
-    if (error instanceof KvError) return Either.left(error)
+    // It was read, and nothing written yet.
+    if (error instanceof KvError) return Either.left(new KvError({ ...error, unmade: true }))
     onDefect()
     throw error
   }

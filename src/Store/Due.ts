@@ -1,4 +1,4 @@
-/** What is due: backoffs that end, deadlines that pass, jobs whose retention ends. Each stands in `timers`. */
+/** What is due: backoffs that end, deadlines that pass, what has been kept for its time. Each stands in `timers`. */
 import { Clock, Effect, Either } from "effect"
 import * as Transition from "../Job/Transition.js"
 import { isTerminal, type Job, type JobId } from "../Job.js"
@@ -7,6 +7,7 @@ import { answer, type Plan } from "./Commit.js"
 import { type Jobs, jobIds, warn } from "./Jobs.js"
 import * as Key from "./Key.js"
 import { type Entry, type KvError, reading, remove } from "./Kv.js"
+import * as Record from "./Record.js"
 
 /** What became of one timer. */
 export type Done = { readonly ready: Job } | { readonly expired: Job } | "removed" | "nothing"
@@ -26,6 +27,7 @@ export const advance = (
       ...(yield* timers(jobs, "deadline", now + 1, limit)),
       ...(yield* timers(jobs, "backoff", now + 1, limit)),
       ...(yield* timers(jobs, "retention", now - retentionMillis, limit)),
+      ...(yield* timers(jobs, "key", now - Record.idempotencyMillis + 1, limit)),
     ].slice(0, limit)
     if (due.length === 0) return { ready: [], expired: [], removed: 0 }
     const done = yield* Effect.forEach(due, (timer) => Effect.either(end(jobs, timer)), { concurrency })
@@ -89,7 +91,7 @@ export const summary = (done: ReadonlyArray<Either.Either<Done, KvError>>): Eith
   })
 }
 
-type Kind = "deadline" | "backoff" | "retention"
+type Kind = "deadline" | "backoff" | "retention" | "key"
 
 interface Timer extends Entry {
   readonly kind: Kind
@@ -103,7 +105,17 @@ const timers = (jobs: Jobs, kind: Kind, before: number, limit: number): Effect.E
     ),
   )
 
-const end = (jobs: Jobs, timer: Timer): Effect.Effect<Done, KvError> => {
+const end = (jobs: Jobs, timer: Timer): Effect.Effect<Done, KvError> =>
+  timer.kind === "key" ? forgetKey(jobs, timer) : endOfJob(jobs, { ...timer, kind: timer.kind })
+
+const forgetKey = (jobs: Jobs, { key: timer, value: key }: Timer): Effect.Effect<Done, KvError> =>
+  jobs.run([key], () =>
+    Either.right({ ...answer<Done>("nothing"), ops: Record.forgetUse(key, jobs.firstUse(key), timer) }),
+  )
+
+type JobTimer = Timer & { readonly kind: Exclude<Kind, "key"> }
+
+const endOfJob = (jobs: Jobs, timer: JobTimer): Effect.Effect<Done, KvError> => {
   const drop: Plan<Done> = { ...answer("nothing"), ops: [remove("timers", timer.key)] }
   const [id] = jobIds([timer.value])
   const end = id === undefined ? Effect.succeed("nothing" as const) : byKind(jobs, timer, id, drop)
@@ -118,7 +130,12 @@ const end = (jobs: Jobs, timer: Timer): Effect.Effect<Done, KvError> => {
   )
 }
 
-const byKind = (jobs: Jobs, timer: Timer, id: JobId, drop: Plan<Done>): Effect.Effect<Done, JobNotFound | KvError> => {
+const byKind = (
+  jobs: Jobs,
+  timer: JobTimer,
+  id: JobId,
+  drop: Plan<Done>,
+): Effect.Effect<Done, JobNotFound | KvError> => {
   /** Under the lock: the job may have moved on since the timer was read. */
   const ifStillSet = (plan: () => Plan<Done> | null): Either.Either<Plan<Done>> =>
     Either.right(jobs.kv.get("timers", timer.key) === undefined ? answer("nothing") : (plan() ?? drop))
@@ -138,8 +155,8 @@ const byKind = (jobs: Jobs, timer: Timer, id: JobId, drop: Plan<Done>): Effect.E
         }),
       )
     case "retention":
-      return jobs.changeAll(id, (job) =>
-        ifStillSet(() => (isTerminal(job.status) ? jobs.erase<Done>(job, "removed") : null)),
+      return jobs.changeAll(id, (job, now) =>
+        ifStillSet(() => (isTerminal(job.status) ? jobs.erase<Done>(job, now, "removed") : null)),
       )
   }
 }

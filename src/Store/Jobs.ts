@@ -9,7 +9,7 @@ import { type Event, type Input, type Job, JobId } from "../Job.js"
 import { JobNotFound } from "../Store.js"
 import * as Commit from "./Commit.js"
 import * as Key from "./Key.js"
-import { type Kv, KvError, type Op, reading, remove } from "./Kv.js"
+import { type Kv, KvError, type Op, put, reading, remove } from "./Kv.js"
 import * as Open from "./Open.js"
 import * as Record from "./Record.js"
 import type { Tally } from "./Tally.js"
@@ -44,8 +44,8 @@ export interface Jobs {
   readonly changeAll: <A, E>(id: JobId, decide: DecideOn<A, E>) => Effect.Effect<A, E | JobNotFound | KvError>
   /** The plan that makes `before` into `after`, with its indices, its event, its delivery where it ends, and `more`. */
   readonly move: <A>(before: Job | null, after: Job, now: number, answer: A, more?: ReadonlyArray<Op>) => Commit.Plan<A>
-  /** The plan that removes a job and all that belongs to it. */
-  readonly erase: <A>(job: Job, answer: A) => Commit.Plan<A>
+  /** The plan that removes a job and all that belongs to it, but for the use of its idempotency key. */
+  readonly erase: <A>(job: Job, now: number, answer: A) => Commit.Plan<A>
 }
 
 const isJobId = Schema.is(JobId)
@@ -79,6 +79,16 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
         reading(() => find(id)),
         (job) => (job === null ? new JobNotFound({ id }) : Effect.succeed(job)),
       )
+
+    /** Notes the size of a job that these operations are about; how much it grows by them. */
+    const measure = (job: Job, isNew: boolean, ops: Array<Op>): number => {
+      const key = Record.bytesKey(job)
+      const before = isNew ? "0" : kv.get("meta", key)
+      const added = Record.bytesOf(ops, isNew)
+      if (before === undefined || added === 0) return 0
+      ops.push(put("meta", key, String(Number(before) + added)))
+      return added
+    }
 
     const decideOn =
       <A, E>(id: JobId, decide: DecideOn<A, E>): Commit.Decide<A, E | JobNotFound> =>
@@ -135,30 +145,38 @@ export const make = (kv: Kv): Effect.Effect<Jobs, KvError> =>
         const ops = Record.write(before, after)
         if (before !== null && before.status !== after.status) ops.push(Record.writeStatus(after, now))
         ops.push(...more)
-        if (delivery !== null) ops.push(...Record.writeNew(delivery.job, delivery.input))
+        const added = measure(after, before === null, ops)
+        const ofDelivery = delivery === null ? [] : Record.writeNew(delivery.job, delivery.input)
+        const addedBeside = delivery === null ? 0 : measure(delivery.job, true, ofDelivery)
+        ops.push(...ofDelivery)
         return {
           ops,
           answer,
           onCommitted: () => {
             tally.move(before, after)
+            tally.addBytes(after.caller, added + addedBeside)
             if (delivery !== null) tally.move(null, delivery.job)
             watch.notify(after.id, after.events)
           },
         }
       },
-      erase: (job, answer) => {
+      erase: (job, now, answer) => {
         const ops = Record.erase(job)
         if (job.idempotencyKey !== null) {
           const key = Record.idempotencyKey(job.caller, job.idempotencyKey)
+          const use = firstUse(key)
           // The key may have been used again since, for another job.
-          if (firstUse(key)?.id === job.id) ops.push(remove("idempotency", key))
+          if (use?.id === job.id) ops.push(...Record.leaveUse(key, use, job, now))
         }
         for (const key of kv.keys("events", Key.under(job.id))) ops.push(remove("events", key))
+        const bytes = Number(kv.get("meta", Record.bytesKey(job)) ?? 0)
+        ops.push(remove("meta", Record.bytesKey(job)))
         return {
           ops,
           answer,
           onCommitted: () => {
             tally.move(job, null)
+            tally.addBytes(job.caller, -bytes)
             watch.notify(job.id, null)
           },
         }

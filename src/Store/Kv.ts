@@ -44,6 +44,9 @@ export class KvError extends Data.TaggedError("KvError")<{
   readonly reason: "unavailable" | "malformed"
   readonly detail: string
   readonly cause?: unknown
+  readonly unmade?: boolean
+  /** Whether it was refused for want of room. */
+  readonly full?: boolean
 }> {}
 
 /** Reads see every commit that has succeeded, and throw `KvError` alone. */
@@ -55,9 +58,10 @@ export interface Kv {
   /**
    * Writes all of them or none, and calls `done` once, when they are durable or have failed. Commits take effect in
    * the order in which they were begun. Removing what is absent is no error. A callback and not an effect, because a
-   * commit that has begun goes on whether anybody waits for it or not.
+   * commit that has begun goes on whether anybody waits for it or not. `isGrowth`: it adds work, and is refused where
+   * room is short; what ends work or frees room may use the last of it. Default: no.
    */
-  readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void) => void
+  readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void, isGrowth?: boolean) => void
 }
 
 /** What `read` returns or throws; anything but `KvError` is a bug, and is thrown on. */

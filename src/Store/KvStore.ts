@@ -82,7 +82,7 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   append: (id, attempt, piece) =>
     jobs
-      .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), plan(jobs, job, now)))
+      .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), growing(plan(jobs, job, now))))
       .pipe(named("append")),
 
   settle: (id, attempt, outcome, last) =>
@@ -98,8 +98,10 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
 
   remove: (id) =>
     jobs
-      .changeAll(id, (job) =>
-        isTerminal(job.status) ? Either.right(jobs.erase(job, undefined)) : Either.left(new JobNotTerminal({ id })),
+      .changeAll(id, (job, now) =>
+        isTerminal(job.status)
+          ? Either.right(jobs.erase(job, now, undefined))
+          : Either.left(new JobNotTerminal({ id })),
       )
       .pipe(named("remove")),
 
@@ -145,7 +147,9 @@ const service = (jobs: Jobs.Jobs, description: string): Service => ({
     Due.release(jobs, { cursor, limit, to: Transition.shorten }).pipe(named("shorten")),
 
   ping: jobs
-    .run(["ping"], (now) => Either.right({ ...answer(undefined), ops: [put("meta", "ping", String(now))] }))
+    .run(["ping"], (now) =>
+      Either.right({ ...answer(undefined), isGrowth: true, ops: [put("meta", "ping", String(now))] }),
+    )
     .pipe(named("ping")),
 })
 
@@ -184,6 +188,11 @@ const plan =
     const output = next.text === "" ? [] : [Record.writeOutput(before, before.events + 1, now, next.text)]
     return jobs.move(before, next.job, now, given, output)
   }
+
+/** Output is kept elsewhere until there is room for it, and comes with the end of its attempt at the latest. */
+const growing =
+  <A, B>(plan: (decision: A) => Plan<B>) =>
+  (decision: A): Plan<B> => ({ ...plan(decision), isGrowth: true })
 
 /** `Effect.yieldNow` yields to other fibers alone. */
 const yieldToEventLoop = Effect.async<void>((resume) => {

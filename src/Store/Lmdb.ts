@@ -7,7 +7,9 @@ import { type Kv, KvError, type Op, type Range, type Table } from "./Kv.js"
 import * as KvStore from "./KvStore.js"
 import * as Folder from "./Lmdb/Folder.js"
 import * as GroupCommit from "./Lmdb/GroupCommit.js"
+import * as Guard from "./Lmdb/Guard.js"
 import * as Owner from "./Lmdb/Owner.js"
+import * as Room from "./Lmdb/Room.js"
 import { type Strings, unavailable } from "./Lmdb/Write.js"
 import { named } from "./Named.js"
 
@@ -42,12 +44,15 @@ export const layer = ({
         try: () => ({ owners: Folder.owners(root), databases: openTables(root) }),
         catch: (cause) => unavailable(`the folder '${path}' cannot be opened`, cause),
       })
-      const owned = yield* Owner.acquire(owners, path, dead)
+      const guard = Guard.make(path)
+      const room = Room.make(path, () => Folder.freePages(root, [owners, ...Object.values(databases)]))
+      const owned = yield* Owner.acquire(owners, path, dead, room)
       yield* Effect.forkScoped(Effect.zipRight(owned.lost, Effect.zipRight(logLost(path), onLost)))
       const group = yield* Effect.acquireRelease(
-        Effect.sync(() => GroupCommit.make(owned, path, writer(databases))),
+        Effect.sync(() => GroupCommit.make({ owned, guard, path, room, write: writer(databases) })),
         ({ close }) => Effect.sync(close),
       )
+      yield* Guard.watch(guard, room, path)
       return yield* KvStore.make(makeKv(databases, owned, group, path), `lmdb (${path})`)
     }).pipe(named("open")),
   )
@@ -123,10 +128,10 @@ const makeKv = (
         throw unreadable(cause)
       }
     },
-    commit: (ops, done) => {
+    commit: (ops, done, isGrowth) => {
       const long = ops.find(({ key }) => key.length > maxKeyLength)
-      if (long === undefined) group.commit(ops, done)
-      else done(new KvError({ reason: "unavailable", detail: `a key of '${long.table}' is too long` }))
+      if (long === undefined) group.commit(ops, done, isGrowth)
+      else done(new KvError({ reason: "unavailable", detail: `a key of '${long.table}' is too long`, unmade: true }))
     },
   }
 }

@@ -4,18 +4,18 @@ import type { NewJob } from "../Job/Transition.js"
 import { observe } from "../Metrics.js"
 import {
   type Create,
+  type CreateError,
   type Limits as CreateLimits,
-  type IdempotencyConflict,
-  type QueueFull,
   StoreError,
+  StoreFull,
   type Submitted,
 } from "../Store.js"
 import type { Done } from "./Commit.js"
 import { KvError } from "./Kv.js"
 import type { Limits } from "./Tally.js"
 
-const toStoreError = (operation: string, { cause, detail, reason }: KvError): StoreError =>
-  new StoreError({ operation, reason, detail, cause })
+const toStoreError = (operation: string, { cause, detail, full, reason, unmade }: KvError): StoreError =>
+  new StoreError({ operation, reason, detail, cause, unmade, full })
 
 /** Tells how long the operation took that begins now. */
 const stopwatch = (operation: string): (() => void) => {
@@ -52,21 +52,39 @@ export const named =
       })
     })
 
-type CreateError = IdempotencyConflict | QueueFull | KvError
+/** Why a backend does not save a job, beside `KvError`. */
+export type Refusal = Exclude<CreateError, StoreError>
 
 /** Saving a job, as a backend does it with and without a fiber, with its name and its time. */
 export const namedCreate = (
-  create: (job: NewJob, limits: Limits) => Effect.Effect<Submitted, CreateError>,
-  begin: (job: NewJob, limits: Limits, now: number, done: Done<Submitted, CreateError>) => boolean,
+  create: (job: NewJob, limits: Limits) => Effect.Effect<Submitted, Refusal | KvError>,
+  begin: (job: NewJob, limits: Limits, now: number, done: Done<Submitted, Refusal>) => boolean,
 ): Create =>
-  Object.assign((job: NewJob, options: CreateLimits) => create(job, limitsOf(options)).pipe(named("create")), {
-    begin: ((job, options, now, done) => {
-      const took = stopwatch("create")
-      return begin(job, limitsOf(options), now, (result) => {
-        took()
-        done(Either.mapLeft(result, (error) => (error instanceof KvError ? toStoreError("create", error) : error)))
-      })
-    }) satisfies Create["begin"],
-  })
+  Object.assign(
+    (job: NewJob, options: CreateLimits) =>
+      create(job, limitsOf(options)).pipe(
+        Effect.mapError((error) => (error instanceof KvError && error.full === true ? machineFull : error)),
+        named("create"),
+      ),
+    {
+      begin: ((job, options, now, done) => {
+        const took = stopwatch("create")
+        return begin(job, limitsOf(options), now, (result) => {
+          took()
+          done(Either.mapLeft(result, (error) => (error instanceof KvError ? refusalOf(error) : error)))
+        })
+      }) satisfies Create["begin"],
+    },
+  )
 
-const limitsOf = ({ maxQueued, maxQueuedPerCaller = null }: CreateLimits): Limits => ({ maxQueued, maxQueuedPerCaller })
+const machineFull = new StoreFull({ scope: "machine", limitBytes: null })
+
+const refusalOf = (error: KvError): StoreFull | StoreError =>
+  error.full === true ? machineFull : toStoreError("create", error)
+
+const limitsOf = ({
+  maxBytes = null,
+  maxBytesPerCaller = null,
+  maxQueued,
+  maxQueuedPerCaller = null,
+}: CreateLimits): Limits => ({ maxQueued, maxQueuedPerCaller, maxBytes, maxBytesPerCaller })

@@ -38,8 +38,19 @@ export const open = (kv: Kv): Effect.Effect<{ readonly tally: Tally.Tally; reado
         const [resource, caller] = Key.parts(key)
         count(key, resource, caller, "queued")
       }
-      return { tally, sequence }
-    })
+      let jobs = 0
+      for (const counts of tally.counts().values()) for (const each of Object.values(counts)) jobs += each
+      const range = Key.under("bytes")
+      // An earlier version removes a job and not its size.
+      const isStale = kv.count("meta", range) > jobs
+      const stale: Array<Op> = []
+      for (const { key, value } of kv.entries("meta", range)) {
+        const [, caller = "", id = ""] = Key.parts(key)
+        if (isStale && kv.get("jobs", id) === undefined) stale.push(remove("meta", key))
+        else tally.addBytes(caller, Number(value))
+      }
+      return { tally, sequence, stale }
+    }).pipe(Effect.tap(({ stale }) => (stale.length === 0 ? Effect.void : commit(kv, stale))))
   })
 
 /** There, ready jobs stood in the index too. That its records have all members and events does not matter. */

@@ -11,8 +11,10 @@
  * | index | caller, resource, status, sequence: of all others | id |
  * | running | id | who claimed it: the process, by a name that no other has |
  * | timers | `backoff`, `deadline` or `retention`, the time it counts from, id | id |
- * | idempotency | a digest of caller and key | the first use of the key |
+ * | timers | `key`, the end of its job, a digest as in `idempotency` | the digest |
+ * | idempotency | a digest of caller and key | the first use of the key, also of a job that was removed |
  * | meta | `format`, `ping`; `drain`, process: it said that it drains | |
+ * | meta | `bytes`, caller, id | how large the job is; there is none of jobs of an earlier version |
  */
 import { createHash } from "node:crypto"
 import { Either, ParseResult, Schema } from "effect"
@@ -20,9 +22,23 @@ import { Event, Input, isTerminal, Job, JobId } from "../Job.js"
 import * as Key from "./Key.js"
 import { KvError, type Op, put, remove, type Table } from "./Kv.js"
 
-/** The first use of an idempotency key. */
-export const FirstUse = Schema.Struct({ id: JobId, fingerprint: Schema.String, at: Schema.Number })
+/** The first use of an idempotency key. `endedAt`: its job ended then, and was removed. */
+export const FirstUse = Schema.Struct({
+  id: JobId,
+  fingerprint: Schema.String,
+  at: Schema.Number,
+  endedAt: Schema.optional(Schema.Number),
+})
 export type FirstUse = typeof FirstUse.Type
+
+/** How long the use of a key counts after the end of its job. */
+export const idempotencyMillis = 24 * 60 * 60 * 1000
+
+/** Whether the use of a key counts, whose job is this one, or is no more. */
+export const counts = ({ endedAt }: FirstUse, job: Job | null, now: number): boolean => {
+  const end = job === null ? endedAt : job.finishedAt
+  return end === null || (end !== undefined && now - end < idempotencyMillis)
+}
 
 /** Throws `KvError`. */
 const decoder = <A, I>(what: string, schema: Schema.Schema<A, I>) => {
@@ -61,6 +77,23 @@ export const encodeJob = (job: Job): string =>
   })
 
 export const encodeFirstUse = (use: FirstUse): string => JSON.stringify(use)
+
+const keyTimer = (endedAt: number, key: string): string => Key.key("key", endedAt, key)
+
+/** What keeps the use of a key whose job is removed, for as long as it counts; or removes it. */
+export const leaveUse = (key: string, use: FirstUse, { finishedAt }: Job, now: number): ReadonlyArray<Op> =>
+  finishedAt === null || now - finishedAt >= idempotencyMillis
+    ? [remove("idempotency", key)]
+    : [
+        put("idempotency", key, encodeFirstUse({ ...use, endedAt: finishedAt })),
+        put("timers", keyTimer(finishedAt, key), key),
+      ]
+
+/** What removes the use of a key that counts no longer; it may be that of a later job by now. */
+export const forgetUse = (key: string, use: FirstUse | null, timer: string): ReadonlyArray<Op> => [
+  remove("timers", timer),
+  ...(use?.endedAt !== undefined && keyTimer(use.endedAt, key) === timer ? [remove("idempotency", key)] : []),
+]
 
 interface Index {
   readonly table: Table
@@ -109,6 +142,19 @@ export const writeNew = (job: Job, input: Input): Array<Op> => [
   ...write(null, job),
   put("inputs", job.id, JSON.stringify(input)),
 ]
+
+/** Where the size of a job stands. */
+export const bytesKey = ({ caller, id }: Pick<Job, "caller" | "id">): string => Key.key("bytes", caller, id)
+
+/** How many bytes operations add to a job: its input and its log, and of a new one its record. */
+export const bytesOf = (ops: ReadonlyArray<Op>, isNew: boolean): number =>
+  ops.reduce(
+    (sum, op) =>
+      op._tag === "Put" && (op.table === "inputs" || op.table === "events" || (isNew && op.table === "jobs"))
+        ? sum + Buffer.byteLength(op.value)
+        : sum,
+    0,
+  )
 
 /** What removes the record, its indices and its input, but not its log. */
 export const erase = (job: Job): Array<Op> => [

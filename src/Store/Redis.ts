@@ -11,7 +11,7 @@ import * as Decision from "./Decision.js"
 import { refusedOf } from "./Due.js"
 import { jobIds } from "./Jobs.js"
 import { type KvError, reading } from "./Kv.js"
-import { failing, named, namedCreate } from "./Named.js"
+import * as Named from "./Named.js"
 import * as Record from "./Record.js"
 import * as Connection from "./Redis/Connection.js"
 import * as Create from "./Redis/Create.js"
@@ -21,8 +21,9 @@ import * as Jobs from "./Redis/Jobs.js"
 import * as Keys from "./Redis/Keys.js"
 import * as Listing from "./Redis/Listing.js"
 import * as Nodes from "./Redis/Nodes.js"
-import { keep, move, plan } from "./Redis/Plan.js"
+import { growing, keep, move, plan } from "./Redis/Plan.js"
 import * as Queue from "./Redis/Queue.js"
+import type { Limits } from "./Tally.js"
 import * as Watch from "./Watch.js"
 
 export interface Options {
@@ -53,7 +54,7 @@ const open = ({ allowEviction = false, leaseMillis = 5000, prefix = "{offload}:"
     yield* check(client, { allowEviction, keys })
     const nodes = yield* Nodes.join(client, keys, leaseMillis)
     const watch = yield* listen(address, keys)
-    return service(Jobs.make(client, keys, nodes), watch, `redis (${address.name})`)
+    return service(Jobs.make(client, keys, nodes), watch, `redis (${address.name})`, allowEviction)
   })
 
 /** Wakes those who wait for events, of this process and of others. */
@@ -80,14 +81,24 @@ const listen = (address: Redis.Address, keys: Keys.Keys): Effect.Effect<Watch.Wa
     return watch
   })
 
-const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Store["Type"] => {
+/** The name of an operation, and its time. */
+const named =
+  (operation: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>) =>
+    Named.named(operation)(Connection.inTime(self))
+
+const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string, allowEviction: boolean): Store["Type"] => {
   const { client, keys } = jobs
+  const first = allowEviction ? Queue.firstPresent : Queue.first
+  // What Redis throws away is not counted off.
+  const bounded = (limits: Limits): Limits =>
+    allowEviction ? { ...limits, maxBytes: null, maxBytesPerCaller: null } : limits
   return {
     description,
 
-    create: namedCreate(
-      (job, limits) => Create.create(jobs, job, limits),
-      (job, limits, now, done) => Create.begin(jobs, job, limits, now, done),
+    create: Named.namedCreate(
+      (job, limits) => Connection.inTime(Create.create(jobs, job, bounded(limits))),
+      (job, limits, now, done) => Create.begin(jobs, job, bounded(limits), now, done),
     ),
 
     get: (id) => jobs.read(id).pipe(named("get")),
@@ -99,7 +110,7 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
     counts: Listing.counts(client, keys).pipe(named("counts")),
 
     queued: (resource, limit, turns) =>
-      Effect.map(Queue.first(client, keys, resource, limit, turns), jobIds).pipe(named("queued")),
+      Effect.map(first(client, keys, resource, limit, turns), jobIds).pipe(named("queued")),
 
     ahead: (id, turns) =>
       Effect.flatMap(jobs.read(id), (job) =>
@@ -132,7 +143,9 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
 
     append: (id, attempt, piece) =>
       jobs
-        .change(id, (job, now) => Either.map(Decision.append(job, attempt, piece), plan(job, now)))
+        .change(id, (job, now) =>
+          Either.map(Decision.append(job, attempt, piece), (decision) => growing(plan(job, now)(decision))),
+        )
         .pipe(named("append")),
 
     settle: (id, attempt, outcome, last) =>
@@ -167,7 +180,7 @@ const service = (jobs: Jobs.Jobs, watch: Watch.Watch, description: string): Stor
       const wait: Effect.Effect<void, KvError> = Effect.flatMap(look, (is) =>
         is ? Effect.void : Effect.zipRight(Effect.raceFirst(woken, soon(look)), wait),
       )
-      return wait.pipe(failing("awaitEvent"))
+      return wait.pipe(Named.failing("awaitEvent"))
     },
 
     output: (id) =>
@@ -202,4 +215,4 @@ const decode = (id: JobId, entries: ReadonlyArray<[id: string, fields: ReadonlyA
 
 /** Fails to build where the Redis cannot be reached, or cannot be trusted with jobs. */
 export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, open(options).pipe(named("open")))
+  Layer.scoped(Store, open(options).pipe(Named.named("open")))

@@ -1,4 +1,4 @@
-/** How many jobs there are: kept in the process so that nobody has to count. */
+/** How many jobs there are, and how large they are together: kept in the process so that nobody has to count. */
 import { deliveries, type Job, type Status } from "../Job.js"
 import type { Counts } from "../Store.js"
 
@@ -9,6 +9,8 @@ type Owner = Pick<Job, "resource" | "caller">
 export interface Limits {
   readonly maxQueued: number
   readonly maxQueuedPerCaller: number | null
+  readonly maxBytes: number | null
+  readonly maxBytesPerCaller: number | null
 }
 
 export interface Tally {
@@ -23,6 +25,10 @@ export interface Tally {
   readonly reserve: (owner: Owner, limits: Limits) => "resource" | "caller" | null
   /** Gives a place back: its job is counted by now, or will never be. */
   readonly release: (owner: Owner) => void
+  /** A caller's jobs take so many bytes more, or less. */
+  readonly addBytes: (caller: string, bytes: number) => void
+  /** Which limit would be passed by so many bytes more. */
+  readonly passed: (caller: string, bytes: number, limits: Limits) => "store" | "caller" | null
 }
 
 export const make = (): Tally => {
@@ -30,6 +36,8 @@ export const make = (): Tally => {
   /** Queued jobs, and places that are kept for some. */
   const places = new Map<string, number>()
   const placesOfCaller = new Map<string, number>()
+  const bytesOfCaller = new Map<string, number>()
+  let allBytes = 0
 
   const count = (map: Map<string, number>, key: string, change: number): void => {
     const now = (map.get(key) ?? 0) + change
@@ -71,5 +79,13 @@ export const make = (): Tally => {
       return null
     },
     release: (owner) => place(owner, -1),
+    addBytes: (caller, bytes) => {
+      allBytes += bytes
+      count(bytesOfCaller, caller, bytes)
+    },
+    passed: (caller, bytes, { maxBytes, maxBytesPerCaller }) => {
+      if (maxBytesPerCaller !== null && (bytesOfCaller.get(caller) ?? 0) + bytes > maxBytesPerCaller) return "caller"
+      return maxBytes !== null && allBytes + bytes > maxBytes ? "store" : null
+    },
   }
 }

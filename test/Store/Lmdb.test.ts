@@ -1,15 +1,26 @@
 import { execFileSync, spawnSync } from "node:child_process"
-import { existsSync, rmSync, statSync, writeFileSync } from "node:fs"
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
-import { Array as Arr, Chunk, Effect, Fiber, TestClock } from "effect"
+import { Array as Arr, Chunk, Effect, Fiber, Logger, TestClock } from "effect"
 import { open } from "lmdb"
 import { type JobId, makeId } from "../../src/Job.js"
 import * as Key from "../../src/Store/Key.js"
 import * as Presence from "../../src/Store/Lmdb/Presence.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
 import { ownProcess } from "../../src/Store/Process.js"
+import * as Record from "../../src/Store/Record.js"
 import { Store } from "../../src/Store.js"
+import { waitUntil } from "../e2e/Service.js"
 import { folder, layer } from "./folder.js"
 import { writer } from "./process.js"
 import { failure, piece, roomy, submission, succeeded } from "./submission.js"
@@ -387,6 +398,79 @@ describe("lmdb: the folder", () => {
     }),
   )
 
+  it.scoped("of the version before is read on: its idempotency keys answer, and count until a day after the end", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      const keyed = () => submission({ idempotency: { key: "k", fingerprint: "new", earlierFingerprint: () => "old" } })
+      const id = yield* within(path)(
+        Effect.flatMap(Store, (store) => Effect.map(store.create(keyed(), roomy), ({ job }) => job.id)),
+      )
+      yield* overwrite(
+        path,
+        "idempotency",
+        Record.idempotencyKey("ada", "k"),
+        JSON.stringify({ id, fingerprint: "old", at: 0 }),
+      )
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          yield* TestClock.adjust(3 * 86_400_000)
+          expect(yield* store.create(keyed(), roomy)).toMatchObject({ created: false, job: { id } })
+          yield* store.claim(id, "demo")
+          yield* store.settle(id, 1, succeeded)
+          yield* store.remove(id)
+          expect(yield* Effect.flip(store.create(keyed(), roomy))).toMatchObject({ _tag: "JobGone", id })
+        }),
+      )
+    }),
+  )
+
+  it.scoped(
+    "knows over a restart how large its jobs are, and forgets the size of what an earlier version removed",
+    () =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        const limits = { ...roomy, maxBytesPerCaller: 35_000 }
+        const sized = () => submission({ input: { prompt: "x".repeat(10_000) } })
+        const create = (count: number) =>
+          Effect.flatMap(Store, (store) =>
+            Effect.forEach(Arr.range(1, count), () => Effect.either(store.create(sized(), limits))),
+          ).pipe(Effect.map((all) => all.filter(({ _tag }) => _tag === "Right").length))
+        expect(yield* within(path)(create(2))).toBe(2)
+        yield* overwrite(path, "meta", Key.key("bytes", "ada", makeId(0)), "10000")
+        expect(yield* within(path)(create(3))).toBe(1)
+        const sizes = yield* Effect.scoped(
+          Effect.map(table(path, "meta"), (meta) =>
+            Array.from(meta.getKeys()).filter((key) => key.startsWith("bytes")),
+          ),
+        )
+        expect(sizes).toHaveLength(3)
+      }),
+  )
+
+  it.scoped("forgets the use of a key a day after the end of its job", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      yield* within(path)(
+        Effect.gen(function* () {
+          const store = yield* Store
+          for (const key of ["a", "b"]) {
+            const { job } = yield* store.create(submission({ idempotency: { key, fingerprint: "f" } }), roomy)
+            yield* store.claim(job.id, "demo")
+            yield* store.settle(job.id, 1, succeeded)
+            yield* store.remove(job.id)
+          }
+          yield* TestClock.adjust(86_400_000)
+          yield* store.create(submission({ idempotency: { key: "b", fingerprint: "f" } }), roomy)
+          yield* store.advance({ retentionMillis: 0 })
+        }),
+      )
+      const keys = (name: string) => Effect.scoped(Effect.map(table(path, name), (rows) => Array.from(rows.getKeys())))
+      expect(yield* keys("idempotency")).toEqual([Record.idempotencyKey("ada", "b")])
+      expect(yield* keys("timers")).toEqual([])
+    }),
+  )
+
   it.scoped("of another format is refused", () =>
     Effect.gen(function* () {
       const path = yield* folder
@@ -470,7 +554,7 @@ describe("lmdb: a full disk", () => {
           const results = yield* Effect.forEach(Arr.range(1, 40), () => Effect.either(large()))
           const failed = results.flatMap((result) => (result._tag === "Left" ? [result.left] : []))
           expect(failed.length).toBeGreaterThan(0)
-          expect(failed[0]).toMatchObject({ _tag: "StoreError", operation: "create", reason: "unavailable" })
+          expect(failed[0]).toMatchObject({ _tag: "StoreFull", scope: "machine" })
           const saved = results.length - failed.length
           expect(saved).toBeGreaterThan(0)
           expect((yield* store.counts).get("llm")?.queued).toBe(saved)
@@ -484,6 +568,110 @@ describe("lmdb: a full disk", () => {
           })
         }),
       )
+    }),
+  )
+
+  /** Takes all that is left of a disk, as another program does. */
+  const takeAll = (path: string) =>
+    Effect.sync(() => {
+      const file = openSync(join(path, "taken"), "a")
+      try {
+        for (;;) writeSync(file, Buffer.alloc(4096))
+      } catch (error) {
+        expect(error).toMatchObject({ code: "ENOSPC" })
+      } finally {
+        closeSync(file)
+      }
+    })
+
+  it.scoped(
+    "lets jobs end, be cancelled and removed to its last byte, also after a start, and none be added",
+    (context) =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        const reason = yield* mount(path)
+        if (reason !== null) return context.skip(reason)
+        const isFull = { _tag: "StoreError", reason: "unavailable", full: true, unmade: true }
+        const ids = yield* within(path)(
+          Effect.gen(function* () {
+            const store = yield* Store
+            yield* Effect.promise(() => waitUntil(() => existsSync(join(path, "reserve"))))
+            const ids: Array<JobId> = []
+            for (;;) {
+              const saved = yield* Effect.either(
+                store.create(submission({ input: { prompt: "x".repeat(250_000) }, metadata: { a: "b" } }), roomy),
+              )
+              if (saved._tag === "Left") break
+              ids.push(saved.right.job.id)
+            }
+            expect(ids.length).toBeGreaterThan(5)
+            const [running, queued, ended] = ids as [JobId, JobId, JobId]
+            yield* store.claim(running, "demo")
+            yield* store.cancel(ended)
+            yield* takeAll(path)
+            expect(yield* Effect.flip(store.create(submission(), roomy))).toMatchObject({ _tag: "StoreFull" })
+            expect(yield* Effect.flip(store.append(running, 1, piece("some")))).toMatchObject(isFull)
+            expect(yield* Effect.flip(store.ping)).toMatchObject(isFull)
+            yield* store.settle(running, 1, succeeded, piece("some output"))
+            yield* store.cancel(queued)
+            yield* store.remove(ended)
+            // What a write has freed can be used by the second one after it.
+            yield* store.cancel(ids[4] as JobId)
+            yield* takeAll(path)
+            expect((yield* store.claim(ids[3] as JobId, "demo"))?.job.status).toBe("running")
+            return ids
+          }),
+        )
+        yield* takeAll(path)
+        yield* within(path)(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const [running, queued, , claimed, ...others] = ids as [JobId, JobId, JobId, JobId, ...ReadonlyArray<JobId>]
+            expect(yield* store.output(running)).toBe("some output")
+            yield* store.settle(claimed, 1, { _tag: "Orphaned", retryAt: 0 })
+            for (const id of others) yield* store.cancel(id)
+            yield* takeAll(path)
+            for (const id of [running, queued, ...others]) yield* store.remove(id)
+            expect((yield* store.counts).get("llm")).toMatchObject({ queued: 1, cancelled: 0 })
+            expect(yield* Effect.flip(store.create(submission(), roomy))).toMatchObject({ _tag: "StoreFull" })
+            rmSync(join(path, "taken"))
+            yield* store.ping
+            yield* store.create(submission({ input: { prompt: "x".repeat(250_000) } }), roomy)
+          }),
+        )
+      }),
+  )
+})
+
+describe("lmdb: a folder that is deleted or replaced while it is in use", () => {
+  it.scoped("takes no job from then on, and says so", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      for (const replace of [false, true]) {
+        const lines: Array<string> = []
+        const log = Logger.replace(
+          Logger.defaultLogger,
+          Logger.make(({ message }) => void lines.push(String(message))),
+        )
+        yield* within(path)(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const { job } = yield* store.create(submission(), roomy)
+            rmSync(path, { recursive: true })
+            if (replace) {
+              mkdirSync(path)
+              writeFileSync(join(path, "data.mdb"), "")
+            }
+            for (const write of [store.create(submission(), roomy), store.ping, store.cancel(job.id)]) {
+              const error = yield* Effect.flip<unknown, { readonly message: string }, never>(write)
+              expect(error).toMatchObject({ _tag: "StoreError", reason: "unavailable", unmade: true })
+              expect(error.message).toContain("was deleted or replaced")
+            }
+            yield* Effect.promise(() => waitUntil(() => lines.some((line) => line.includes("no job is taken on"))))
+          }),
+        ).pipe(Effect.provide(log))
+        rmSync(path, { recursive: true, force: true })
+      }
     }),
   )
 })

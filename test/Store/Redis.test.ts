@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type JobId, makeId } from "../../src/Job.js"
 import * as Redis from "../../src/Store/Redis.js"
 import { Store } from "../../src/Store.js"
+import { Proxy } from "../chaos/Proxy.js"
 import { hasRedis, RedisServer } from "./redisServer.js"
 import { piece, roomy, submission, succeeded } from "./submission.js"
 import { suite } from "./suite.js"
@@ -254,6 +255,118 @@ describe.skipIf(!hasRedis)("redis", () => {
         expect(await open(true)).toMatchObject({ _tag: "Right" })
       } finally {
         await own.dispose()
+      }
+    })
+
+    it("that has thrown a queued job away brings the next ones, and counts it no more", async () => {
+      const prefix = `{${randomUUID()}}:`
+      const client = new Client(server.url)
+      try {
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const ids: Array<JobId> = []
+            for (const caller of ["ada", "ada", "bob", "ada", "eve"]) {
+              ids.push((yield* store.create(submission({ id: makeId(0), caller }), roomy)).job.id)
+            }
+            const [first, second, , , last] = ids
+            for (const id of [first, second, last]) yield* Effect.promise(() => client.del(`${prefix}job:${id}`))
+            expect(yield* store.queued("llm", 1)).toEqual([ids[2]])
+            expect(yield* store.queued("llm", 9)).toEqual([ids[2], ids[3]])
+            expect((yield* store.counts).get("llm")?.queued).toBe(2)
+            expect(yield* store.ahead(ids[3] as JobId)).toBe(1)
+            yield* store.create(submission({ id: makeId(0) }), { ...roomy, maxQueuedPerCaller: 2 })
+          }),
+          Redis.layer({ url: server.url, prefix, allowEviction: true }).pipe(Layer.provide(quiet)),
+        )
+      } finally {
+        client.disconnect()
+      }
+    })
+
+    it("whose memory is full lets jobs be read, claimed, ended, cancelled and removed, also after a start", async () => {
+      const own = await new RedisServer().start()
+      const client = new Client(own.url)
+      const layer = Redis.layer({ url: own.url }).pipe(Layer.provide(quiet))
+      const isFull = { _tag: "StoreError", reason: "unavailable", full: true, unmade: true }
+      try {
+        const jobs = await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const jobs: Array<JobId> = []
+            for (let n = 0; n < 6; n++) {
+              jobs.push((yield* store.create(submission({ id: makeId(0) }), roomy)).job.id)
+            }
+            const [running, claimed, queued] = jobs as [JobId, JobId, JobId]
+            yield* store.claim(running, "demo")
+            yield* Effect.promise(() => client.config("SET", "maxmemory", "1"))
+            expect(yield* Effect.flip(store.create(submission({ id: makeId(0) }), roomy))).toMatchObject({
+              _tag: "StoreFull",
+              scope: "machine",
+            })
+            expect(yield* Effect.flip(store.append(running, 1, piece("text")))).toMatchObject(isFull)
+            expect(yield* Effect.flip(store.ping)).toMatchObject(isFull)
+            yield* store.settle(running, 1, succeeded, piece("text"))
+            expect(yield* store.output(running)).toBe("text")
+            expect(yield* store.claim(claimed, "demo")).not.toBe(null)
+            yield* store.cancel(queued)
+            yield* store.remove(queued)
+            expect((yield* store.list({ caller: "ada", limit: 9 })).jobs).toHaveLength(5)
+            yield* store.drain
+            return jobs
+          }),
+          layer,
+        )
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const [running, claimed] = jobs as [JobId, JobId]
+            expect((yield* store.get(running)).status).toBe("succeeded")
+            const poll = Schedule.intersect(Schedule.spaced(20), Schedule.recurs(500))
+            const found = yield* Effect.repeat(
+              store.orphans(() => true),
+              { until: (all) => all.length > 0, schedule: poll },
+            )
+            expect(yield* store.orphans(() => true)).toMatchObject([{ job: { id: claimed }, drained: true }])
+            yield* store.settle(claimed, 1, { _tag: "Interrupted" })
+            const late = Effect.map(store.advance({ retentionMillis: -1 }), ({ removed }) => removed)
+            expect(yield* late).toBe(1)
+            expect(found).toBeDefined()
+            yield* Effect.promise(() => client.config("SET", "maxmemory", "0"))
+            yield* store.ping
+            yield* store.create(submission({ id: makeId(0) }), roomy)
+          }),
+          layer,
+        )
+      } finally {
+        client.disconnect()
+        await own.dispose()
+      }
+    })
+
+    it("that is slow fails an operation of many commands within 2 s in all", async () => {
+      const proxy = await new Proxy(Number(new URL(server.url).port)).start()
+      try {
+        await run(
+          Effect.gen(function* () {
+            const store = yield* Store
+            const { job } = yield* store.create(submission(), roomy)
+            yield* store.claim(job.id, "demo")
+            // A command takes 0.7 s, which is not too slow for one; this operation has three or four of them.
+            proxy.millis = 350
+            proxy.fault = "slow"
+            const began = performance.now()
+            const error = yield* Effect.flip(store.orphans(() => false))
+            expect(error).toMatchObject({ _tag: "StoreError", operation: "orphans", reason: "unavailable" })
+            expect(error.message).toContain("within 1.9 s")
+            expect(performance.now() - began).toBeLessThan(2800)
+            proxy.fault = "fine"
+            expect((yield* Effect.retry(store.get(job.id), Schedule.recurs(20))).status).toBe("running")
+          }),
+          Redis.layer({ url: proxy.url, prefix: `{${randomUUID()}}:` }).pipe(Layer.provide(quiet)),
+        )
+      } finally {
+        proxy.stop()
       }
     })
 

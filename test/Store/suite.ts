@@ -118,15 +118,76 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
           expect((yield* pair("a", "b\u001fc")).created).toBe(true)
           expect((yield* pair("a\u001fb", "c")).created).toBe(true)
 
+          // However long it waits and runs, and for a day after its end.
+          yield* TestClock.adjust(3 * day)
+          expect((yield* create(keyed("f"), roomy)).job.id).toBe(first.job.id)
+          yield* store.claim(first.job.id, "demo")
+          yield* TestClock.adjust(day)
+          expect((yield* create(keyed("f"), roomy)).created).toBe(false)
+          yield* store.settle(first.job.id, 1, succeeded)
           yield* TestClock.adjust(day - 1)
           expect((yield* create(keyed("f"), roomy)).created).toBe(false)
           yield* TestClock.adjust(1)
           const second = yield* create(keyed("g"), roomy)
           expect(second.created).toBe(true)
           // The job that had the key before takes only its own use of it along.
-          yield* finish(first.job.id)
           yield* store.remove(first.job.id)
           expect((yield* create(keyed("g"), roomy)).job.id).toBe(second.job.id)
+        }),
+      )
+
+      test(
+        "does not run a job again under its key that was removed within a day of its end",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const keyed = (key: string, fingerprint = "f") => submission({ idempotency: { key, fingerprint } })
+          const ended = (key: string) =>
+            Effect.gen(function* () {
+              const { job } = yield* create(keyed(key), roomy)
+              yield* finish(job.id)
+              return job.id
+            })
+          const [removed, retained, other] = [yield* ended("removed"), yield* ended("retained"), yield* ended("old")]
+          yield* TestClock.adjust(1000)
+          yield* store.remove(removed)
+          expect((yield* store.advance({ retentionMillis: 999 })).removed).toBe(2)
+          for (const [key, id] of [
+            ["removed", removed],
+            ["retained", retained],
+            ["old", other],
+          ] as const) {
+            expect(yield* Effect.flip(create(keyed(key), roomy))).toMatchObject({ _tag: "JobGone", key, id })
+            expect(yield* Effect.flip(create(keyed(key, "g"), roomy))).toMatchObject({
+              _tag: "IdempotencyConflict",
+              id,
+            })
+          }
+          yield* TestClock.adjust(day - 1001)
+          yield* store.advance({ retentionMillis: 0 })
+          expect(yield* Effect.flip(create(keyed("removed"), roomy))).toMatchObject({ _tag: "JobGone" })
+          yield* TestClock.adjust(1)
+          // Before and after what is due is done.
+          const again = yield* create(keyed("removed", "g"), roomy)
+          yield* store.advance({ retentionMillis: 0 })
+          expect(yield* create(keyed("removed", "g"), roomy)).toMatchObject({
+            created: false,
+            job: { id: again.job.id },
+          })
+          expect((yield* create(keyed("retained"), roomy)).created).toBe(true)
+        }),
+      )
+
+      test(
+        "takes the fingerprint of an earlier version for the same submission",
+        Effect.gen(function* () {
+          const first = yield* create(submission({ idempotency: { key: "k", fingerprint: "old" } }), roomy)
+          const again = (earlier: string) =>
+            create(
+              submission({ idempotency: { key: "k", fingerprint: "new", earlierFingerprint: () => earlier } }),
+              roomy,
+            )
+          expect((yield* again("old")).job.id).toBe(first.job.id)
+          expect(yield* Effect.flip(again("other"))).toMatchObject({ _tag: "IdempotencyConflict" })
         }),
       )
 
@@ -181,6 +242,39 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
           expect((yield* create(submission(), { maxQueued: 7 })).created).toBe(true)
           yield* store.settle(id as JobId, 1, { _tag: "Failed", failure, retryAt: 99 })
           yield* Effect.flip(create(submission(), { maxQueued: 8 }))
+        }),
+      )
+
+      test(
+        "stops at the bytes of a caller and of all jobs, output included, and goes on when some were removed",
+        Effect.gen(function* () {
+          const store = yield* Store
+          const sized = (caller: string) => submission({ caller, input: { prompt: "ä".repeat(5000) } })
+          const limits = { ...roomy, maxBytesPerCaller: 50_000, maxBytes: 90_000 }
+          const fill = (caller: string) =>
+            Effect.forEach(Arr.range(1, 20), () => Effect.either(create(sized(caller), limits)), {
+              concurrency: "unbounded",
+            })
+          const ada = (yield* fill("ada")).filter(Either.isRight)
+          expect(ada).toHaveLength(4)
+          const bob = (yield* fill("bob")).filter(Either.isRight)
+          expect(bob).toHaveLength(4)
+          const refused = (caller: string) => Effect.flip(create(sized(caller), limits))
+          expect(yield* refused("ada")).toMatchObject({ _tag: "StoreFull", scope: "caller", limitBytes: 50_000 })
+          expect(yield* refused("eve")).toMatchObject({ _tag: "StoreFull", scope: "store", limitBytes: 90_000 })
+          expect((yield* create(submission({ caller: "eve" }), limits)).created).toBe(true)
+
+          // What a job puts out is its caller's too, and goes with it.
+          const [first, second] = ada.map(({ right }) => right.job.id) as [JobId, JobId]
+          yield* store.cancel(second)
+          yield* store.remove(second)
+          yield* store.claim(first, "demo")
+          yield* store.append(first, 1, piece("x".repeat(6000)))
+          yield* store.settle(first, 1, succeeded, piece("x".repeat(6000), 6000))
+          expect(yield* refused("ada")).toMatchObject({ scope: "caller" })
+          yield* TestClock.adjust(10)
+          expect((yield* store.advance({ retentionMillis: 1 })).removed).toBe(1)
+          expect((yield* fill("ada")).filter(Either.isRight)).toHaveLength(2)
         }),
       )
 
@@ -615,7 +709,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, unknown>) => {
         }
         expect((yield* listAll("ada")).map(({ id }) => id)).toEqual([other])
         expect((yield* store.counts).get("llm")).toMatchObject({ queued: 1, succeeded: 0 })
-        expect((yield* store.create(submission({ idempotency }), roomy)).created).toBe(true)
+        expect(yield* Effect.flip(store.create(submission({ idempotency }), roomy))).toMatchObject({
+          _tag: "JobGone",
+          id,
+        })
         // Nothing of it comes back under the same id.
         expect((yield* store.create(submission({ id }), roomy)).job.events).toBe(1)
         expect((yield* store.events(id, 0)).events).toHaveLength(1)

@@ -52,7 +52,8 @@ const fill = async (then: string): Promise<string | null> => {
   const ledger = new Ledger(service)
   const until = join(service.data, "until")
   await ledger.submit({ text: "running", until })
-  await waitUntil(() => lives.read().length === 1)
+  const unwanted = (await service.submit(JSON.stringify({ text: "unwanted", until: `${until}.never` }))).body.id
+  await waitUntil(() => lives.read().length === 2)
 
   // Large prompts, until no more fit; and when somebody has taken what was left of the disk, smaller ones too.
   const submitUntilRefused = async (size: number) => {
@@ -64,14 +65,22 @@ const fill = async (then: string): Promise<string | null> => {
   run("dd", "if=/dev/zero", `of=${join(disk, "taken")}`, "bs=4096")
   await submitUntilRefused(1000)
   expect(ledger.unanswered).toBe(0)
-  expect(ledger.refusals).toEqual(new Set(["503 /problems/store-unavailable"]))
+  expect(ledger.refusals).toEqual(new Set(["503 /problems/store-full"]))
   expect((await service.call("GET", "/health/live")).status).toBe(200)
   writeFileSync(until, "")
   await waitUntil(() => lives.read().some(({ ended }) => ended))
 
-  if (then === "is killed") await service.kill()
+  if (then === "is killed") {
+    await service.kill()
+    await service.start(env)
+  }
+  // The service takes nothing on, also after a start; jobs are read, cancelled and removed.
+  const ready = await service.call("GET", "/health/ready")
+  expect([ready.status, ready.body.type]).toEqual([503, "/problems/store-full"])
+  await service.call("POST", `/jobs/${unwanted}/cancel`)
+  expect((await service.ended(unwanted, 60)).status).toBe("cancelled")
+  expect((await service.call("DELETE", `/jobs/${unwanted}`)).status).toBe(204)
   expect(run("mount", "-o", "remount,size=64m", disk).status).toBe(0)
-  if (then === "is killed") await service.start(env)
   await waitUntil(async () => (await service.call("GET", "/health/ready")).status === 200)
   await ledger.submit({ text: "new" })
   expect(await ledger.problems(() => lives.read())).toEqual([])

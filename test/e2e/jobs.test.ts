@@ -165,6 +165,39 @@ describe("an idempotency key", () => {
     expect(other.body.type).toBe("/problems/idempotency-conflict")
     await service.ended(answers[0]?.body.id)
   })
+
+  it("takes the same JSON for the same request, in whatever order and spacing", async () => {
+    const key = { "idempotency-key": "order-18" }
+    const first = await service.submit(work({ text: "once" }), { metadata: { b: "2", "10": "x", a: "ä" } }, key)
+    const text = JSON.stringify(work({ text: "once" }))
+    const body = `{ "metadata" : {"a":"\\u00e4", "10": "x",\n"b":"2"} , "prompt":${text} }`
+    expect((await service.call("POST", "/jobs", body, key)).body.id).toBe(first.body.id)
+    await service.ended(first.body.id)
+  })
+
+  it("runs no removed job again: 410, with the job's id", async () => {
+    const key = { "idempotency-key": "order-19" }
+    const send = () => service.submit(work({ text: "once" }), {}, key)
+    const { id } = (await send()).body
+    await service.ended(id)
+    expect((await service.call("DELETE", `/jobs/${id}`)).status).toBe(204)
+    const again = await send()
+    expect([again.status, again.body.type, again.body.jobId]).toEqual([410, "/problems/job-gone", id])
+    // The short way and the long one.
+    expect((await service.submit(work({ text: "once" }), {}, { ...key, prefer: "wait=1" })).status).toBe(410)
+  })
+
+  it("is one call's: another call with it is refused, though it asks for the same", async () => {
+    const key = { "idempotency-key": "order-20" }
+    const prompt = work({ text: "x", exit: 1 })
+    const { body } = await service.submit(prompt, { maxAttempts: 1 }, key)
+    const failed = await service.ended(body.id)
+    const conflict = "/problems/idempotency-conflict"
+    expect((await service.call("POST", `/jobs/${failed.id}/retry`, undefined, key)).body.type).toBe(conflict)
+    const other = { "idempotency-key": "order-21" }
+    await service.call("POST", "/v1/responses", { input: "y", background: true }, other)
+    expect((await service.submit("y", {}, other)).body.type).toBe(conflict)
+  })
 })
 
 describe("the list", () => {

@@ -53,7 +53,7 @@ export const make = (opened: () => Service): Checked => {
     ),
   )
   let jobs: ReadonlyArray<Model.Held> = []
-  const uses = new Map<string, { readonly id: JobId; readonly fingerprint: string; readonly at: number }>()
+  const uses = new Map<string, Model.Use>()
   /** Which process claimed the newest attempt of each job: the store as it was opened then. */
   const claimants = new Map<JobId, { readonly attempt: number; readonly process: Service }>()
   const draining = new Set<Service>()
@@ -94,12 +94,13 @@ export const make = (opened: () => Service): Checked => {
       )
     })
 
-  const drop = ({ submission: { caller, id, idempotency } }: Model.Held) => {
+  const drop = ({ seen, submission: { caller, id, idempotency } }: Model.Held) => {
     jobs = jobs.filter(({ submission }) => submission.id !== id)
     changed.delete(id)
     ended.delete(id)
     const key = `${caller} ${idempotency?.key}`
-    if (uses.get(key)?.id === id) uses.delete(key)
+    const use = uses.get(key)
+    if (use?.id === id) uses.set(key, { ...use, endedAt: seen.finishedAt })
   }
 
   const same = (what: string, actual: unknown, expected: unknown) => {
@@ -140,11 +141,12 @@ export const make = (opened: () => Service): Checked => {
         const { caller, id, idempotency, resource } = submission
         const key = `${caller} ${idempotency?.key}`
         const use = uses.get(key)
-        const first = use !== undefined && now - use.at < Model.day ? find(use.id) : undefined
-        const known = first ?? find(id)
+        const first = use !== undefined && Model.counts(use, find(use.id), now) ? use : undefined
+        const known = find(first?.id ?? id)
         const queued = jobs.filter(({ seen }) => seen.status === "queued")
         const expected = (): unknown => {
-          if (first !== undefined && idempotency?.fingerprint !== use?.fingerprint) return "IdempotencyConflict"
+          if (first !== undefined && idempotency?.fingerprint !== first.fingerprint) return "IdempotencyConflict"
+          if (first !== undefined && known === undefined) return "JobGone"
           if (known !== undefined) return { created: false, id: known.submission.id, seen: known.seen }
           const ofCaller = queued.filter((job) => job.deliveryOf === null && job.submission.caller === caller)
           const full =
@@ -158,7 +160,7 @@ export const make = (opened: () => Service): Checked => {
           same("create", { created, id: job.id, seen: see(job) }, expected())
           if (created) {
             add(Model.created(submission, job.sequence, now))
-            if (idempotency !== null) uses.set(key, { id, fingerprint: idempotency.fingerprint, at: now })
+            if (idempotency !== null) uses.set(key, { id, fingerprint: idempotency.fingerprint, endedAt: null })
           }
         }
         return yield* answer

@@ -40,6 +40,19 @@ export interface Held {
 }
 
 export const day = 24 * 60 * 60 * 1000
+
+/** The use of an idempotency key, and when its job had ended, if it was removed. */
+export interface Use {
+  readonly id: JobId
+  readonly fingerprint: string
+  readonly endedAt: number | null
+}
+
+/** Whether a use counts: until a day after the end of its job. */
+export const counts = ({ endedAt }: Use, job: Held | undefined, now: number): boolean => {
+  const end = job === undefined ? endedAt : job.seen.finishedAt
+  return end === null || now - end < day
+}
 export const deliveries = "webhooks"
 
 export const isOver = ({ seen }: Held): boolean =>

@@ -1,10 +1,21 @@
 /** A folder with an lmdb database in it. */
-import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs"
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  statfsSync,
+  statSync,
+} from "node:fs"
 import { dirname, join } from "node:path"
-import { Effect, type Scope } from "effect"
+import { Effect, Schema, type Scope } from "effect"
 import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb"
 import { keepFromChildren } from "../../Descriptors.js"
 import type { KvError } from "../Kv.js"
+import type { FreePages } from "./Room.js"
 import { type Strings, unavailable } from "./Write.js"
 
 type Root = RootDatabase<string, string>
@@ -33,6 +44,7 @@ export const use = (path: string): Effect.Effect<Root, KvError, Scope.Scope> =>
     makeFolder(path)
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
     checkFile(join(path, "data.mdb"))
+    checkRoom(path)
     const root = open<string, string>(options(path))
     keepFromChildren(join(path, "data.mdb"))
     return root
@@ -54,6 +66,27 @@ export const peek = (path: string): Effect.Effect<Strings | null, KvError, Scope
   )
 }
 
+/** How many pages of lmdb's file nothing uses, by what each of its tables uses. Takes 0.1 ms. */
+export const freePages = (root: Root, tables: ReadonlyArray<Strings>): FreePages => {
+  const { free, lastPageNumber, lastTxnId, root: main } = Schema.decodeUnknownSync(RootStats)(root.getStats())
+  const used = [free, main, ...tables.map((table) => Schema.decodeUnknownSync(Stats)(table.getStats()))].reduce(
+    (sum, { overflowPages, treeBranchPageCount, treeLeafPageCount }) =>
+      sum + overflowPages + treeBranchPageCount + treeLeafPageCount,
+    0,
+  )
+  return { pages: Math.max(0, lastPageNumber + 1 - metaPages - used), transaction: lastTxnId }
+}
+
+const metaPages = 2
+
+/** What lmdb tells of a table; its types say nothing of it. */
+const Stats = Schema.Struct({
+  overflowPages: Schema.Number,
+  treeBranchPageCount: Schema.Number,
+  treeLeafPageCount: Schema.Number,
+})
+const RootStats = Schema.Struct({ free: Stats, root: Stats, lastPageNumber: Schema.Number, lastTxnId: Schema.Number })
+
 export const owners = (root: Root): Strings =>
   root.openDB<string, string>("owner", { encoding: "string", useVersions: true })
 
@@ -70,6 +103,15 @@ const opened = (path: string, open: () => Root) =>
         Effect.annotateLogs({ module: "Store" }),
       ),
   )
+
+/** Room for the tables of a new database. */
+const newBytes = 2 ** 20
+
+const checkRoom = (path: string): void => {
+  if (existsSync(join(path, "data.mdb"))) return
+  const { bavail, bsize } = statfsSync(path)
+  if (bavail * bsize < newBytes) throw new Error("its disk is full")
+}
 
 /** Not `recursive`: in a file system that takes no folders, such as /proc, Node then tries for ever. */
 const makeFolder = (path: string): void => {

@@ -4,21 +4,31 @@
  */
 import { Either } from "effect"
 import { KvError, type Op } from "../Kv.js"
+import { type Guard, lost } from "./Guard.js"
 import { type Ownership, takenBy } from "./Owner.js"
-import { roomOf, sizeOf } from "./Room.js"
+import type { Room } from "./Room.js"
 import { writeIf } from "./Write.js"
 
 export interface GroupCommit {
-  readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void) => void
+  readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void, isGrowth?: boolean) => void
   /** Writes what is still waiting, and refuses what comes after. */
   readonly close: () => void
 }
 
-type Owned = Pick<Ownership, "condition" | "lose">
-
 interface Waiting {
   readonly ops: ReadonlyArray<Op>
   readonly done: (error: KvError | null) => void
+  readonly isGrowth: boolean
+}
+
+/** What writes go to. */
+export interface Target {
+  readonly owned: Pick<Ownership, "condition" | "lose">
+  readonly path: string
+  readonly room: Room
+  readonly guard: Guard
+  /** Must not throw. */
+  readonly write: (op: Op) => void
 }
 
 /**
@@ -30,12 +40,11 @@ const sorted = (ops: Array<Op>): ReadonlyArray<Op> => ops.sort((a, b) => (a.key 
 /** How many commits are written in one turn: encoding them takes the loop about 5 ms. */
 const maxGroup = 500
 
-/** `write` must not throw. */
-export const make = ({ condition, lose }: Owned, path: string, write: (op: Op) => void): GroupCommit => {
+export const make = ({ guard, owned: { condition, lose }, path, room, write }: Target): GroupCommit => {
   let waiting: Array<Waiting> = []
   let closed = false
 
-  const failed = (detail: string) => new KvError({ reason: "unavailable", detail })
+  const failed = (detail: string, full = false) => new KvError({ reason: "unavailable", detail, unmade: true, full })
 
   const flush = () => {
     const next = waiting.slice(0, maxGroup)
@@ -53,17 +62,17 @@ export const make = ({ condition, lose }: Owned, path: string, write: (op: Op) =
     )
   }
 
-  /** Those that the disk has room for; the others are refused. */
+  /** Those that the disk has room for; the others are refused, and all of them where the folder is gone. */
   const fitting = (all: ReadonlyArray<Waiting>): ReadonlyArray<Waiting> => {
-    let room = roomOf(path)
-    return all.filter(({ done, ops }) => {
-      const size = sizeOf(ops)
-      if (size <= room) {
-        room -= size
-        return true
-      }
-      done(failed(`the disk of the folder '${path}' is full`))
-      return false
+    if (guard.isLost()) {
+      for (const { done } of all) done(failed(lost(path)))
+      return []
+    }
+    const { take } = room.look()
+    return all.filter(({ done, isGrowth, ops }) => {
+      const fits = take(ops, isGrowth)
+      if (!fits) done(failed(`the disk of the folder '${path}' is full`, true))
+      return fits
     })
   }
 
@@ -78,9 +87,9 @@ export const make = ({ condition, lose }: Owned, path: string, write: (op: Op) =
   }
 
   return {
-    commit: (ops, done) => {
+    commit: (ops, done, isGrowth = false) => {
       if (closed) return done(failed(`the folder '${path}' is closed`))
-      waiting.push({ ops, done })
+      waiting.push({ ops, done, isGrowth })
       if (waiting.length === 1) setImmediate(flush)
     },
     close: () => {

@@ -4,10 +4,10 @@
  */
 import { randomUUID } from "node:crypto"
 import { Clock, Effect, Either, Schedule, Schema, type Scope } from "effect"
-import type { KvError } from "../Kv.js"
-import { reading } from "../Kv.js"
+import { KvError, type Op, put, reading } from "../Kv.js"
 import { decodeProcess, isAlive, ownProcess, type Process } from "../Process.js"
 import * as Presence from "./Presence.js"
+import type { Room } from "./Room.js"
 import { type Condition, type Strings, unavailable, writeWhen } from "./Write.js"
 
 /** Another process uses the folder. */
@@ -55,17 +55,38 @@ export interface Ownership {
 }
 
 /**
- * Takes the folder for as long as the scope lasts, at once from an owner that is known to be dead. Waits, 15 s at most, only for an owner of which nobody can say
- * whether it lives: one of another machine, or one whose processes are hidden on a file system without sockets.
+ * Takes the folder for as long as the scope lasts, at once from an owner that is known to be dead. Waits, 15 s at most,
+ * only for an owner of which nobody can say whether it lives: one of another machine, or one whose processes are hidden
+ * on a file system without sockets.
  */
-export const acquire = (db: Strings, path: string, dead: Dead | null) =>
-  Effect.acquireRelease(take(db, path, dead), ({ condition }) =>
-    writeWhen(condition, () => db.remove("owner")).pipe(
+export const acquire = (db: Strings, path: string, dead: Dead | null, room: Room) =>
+  Effect.acquireRelease(take(db, path, dead, room), ({ condition }) =>
+    inRoom(
+      room,
+      path,
+      writeWhen(condition, () => db.remove("owner")),
+    ).pipe(
       // The next process finds out by itself that this one is gone.
       Effect.catchAll((error) => Effect.logWarning(`the folder was not handed back: ${error.detail}`)),
       Effect.annotateLogs({ module: "Store" }),
     ),
-  ).pipe(Effect.tap((ownership) => Effect.forkScoped(beat(db, ownership))))
+  ).pipe(Effect.tap((ownership) => Effect.forkScoped(beat(db, ownership, path, room))))
+
+/** A write of the owner's record and its beat. */
+const sample: ReadonlyArray<Op> = [put("meta", "owner", " ".repeat(200)), put("meta", "beat", " ".repeat(40))]
+
+/** Makes a write where it fits. */
+const inRoom = <A>(room: Room, path: string, write: Effect.Effect<A, KvError>): Effect.Effect<A, KvError> =>
+  Effect.suspend(() =>
+    room.look().take(sample, false)
+      ? write
+      : new KvError({
+          reason: "unavailable",
+          detail: `the disk of the folder '${path}' is full: there is no room to say who uses it. Make a few megabytes of room.`,
+          unmade: true,
+          full: true,
+        }),
+  )
 
 /** Waits until nobody owns the folder, as `acquire` does, without taking it; answers who is dead. */
 export const awaitFree = (db: Strings, path: string): Effect.Effect<Dead | null, StoreLocked | KvError> =>
@@ -81,6 +102,7 @@ const take = (
   db: Strings,
   path: string,
   dead: Dead | null,
+  room: Room,
 ): Effect.Effect<Ownership, StoreLocked | KvError, Scope.Scope> =>
   Effect.gen(function* () {
     const own = yield* Effect.sync(ownProcess)
@@ -92,10 +114,12 @@ const take = (
       const version = 1 + Math.floor(Math.random() * Number.MAX_SAFE_INTEGER)
       // First of all: an owner that does not listen would be taken for dead.
       yield* Presence.listen(path, version)
-      const taken = yield* writeWhen({ db, key: "owner", version: found?.version ?? null }, () => {
+      const free = { db, key: "owner", version: found?.version ?? null }
+      const write = writeWhen(free, () => {
         db.put("owner", JSON.stringify(own), version)
         db.put("beat", randomUUID(), 0)
       })
+      const taken = yield* inRoom(room, path, write)
       if (!taken) continue
       yield* Effect.sync(() => Presence.sweep(path, version))
       return ownershipOf(db, version)
@@ -172,8 +196,14 @@ const readBeat = (db: Strings) =>
   )
 
 /** Each beat is another one than that before. */
-const beat = (db: Strings, { condition, lose }: Ownership) =>
-  Effect.suspend(() => writeWhen(condition, () => db.put("beat", randomUUID(), 0))).pipe(
+const beat = (db: Strings, { condition, lose }: Ownership, path: string, room: Room) =>
+  Effect.suspend(() =>
+    inRoom(
+      room,
+      path,
+      writeWhen(condition, () => db.put("beat", randomUUID(), 0)),
+    ),
+  ).pipe(
     Effect.tap((held) => (held ? Effect.void : Effect.sync(lose))),
     Effect.catchAll((error) => Effect.logWarning(`the sign of life was not written: ${error.detail}`)),
     Effect.annotateLogs({ module: "Store" }),

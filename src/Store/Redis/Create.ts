@@ -1,11 +1,13 @@
 /** Saves a job, once for each idempotency key, and within the limits of its queue. */
 import { Effect, Either } from "effect"
 import * as Transition from "../../Job/Transition.js"
-import { IdempotencyConflict, QueueFull, type Submitted } from "../../Store.js"
+import { IdempotencyConflict, JobGone, QueueFull, type Submitted } from "../../Store.js"
 import type { Done } from "../Commit.js"
+import { jobIds } from "../Jobs.js"
 import { KvError, readNow } from "../Kv.js"
+import type { Refusal } from "../Named.js"
 import * as Record from "../Record.js"
-import { idempotencyMillis } from "../Submission.js"
+import { storeFull } from "../Submission.js"
 import type { Limits } from "../Tally.js"
 import { evaluate, evaluateThen } from "./Connection.js"
 import type { Jobs } from "./Jobs.js"
@@ -13,7 +15,7 @@ import { countField } from "./Keys.js"
 import * as Scripts from "./Scripts.js"
 import { around, placeholder } from "./Sequence.js"
 
-type Failure = IdempotencyConflict | QueueFull | KvError
+type Failure = Refusal | KvError
 
 /** Saves a submission. */
 export const create = (jobs: Jobs, submission: Transition.NewJob, limits: Limits): Effect.Effect<Submitted, Failure> =>
@@ -28,7 +30,7 @@ export const begin = (
   submission: Transition.NewJob,
   limits: Limits,
   now: number,
-  done: Done<Submitted, Failure>,
+  done: Done<Submitted, Refusal>,
 ): boolean => {
   const { args, conclude, keys } = request(jobs, submission, limits, now)
   evaluateThen((reply) => done(Either.flatMap(reply, conclude)), jobs.client, Scripts.create, keys, args)
@@ -51,6 +53,9 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
       keys.heads(resource),
       keys.due("deadline"),
       keys.sequence,
+      keys.due("retention"),
+      keys.bytes,
+      keys.allBytes,
     ],
     args: [
       id,
@@ -65,8 +70,10 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
       keys.job(""),
       idempotency?.fingerprint ?? "",
       now,
-      idempotencyMillis,
+      Record.idempotencyMillis,
       countField(resource, "running"),
+      limits.maxBytesPerCaller ?? "",
+      limits.maxBytes ?? "",
     ],
     conclude: (reply: unknown): Either.Either<Submitted, Failure> => {
       const [verdict, first = "", second = "", third = ""] = Array.isArray(reply) ? reply.map(String) : []
@@ -79,19 +86,15 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
           })
         case "exists":
           return saved(id, first)
-        case "used": {
-          const earlier = saved(second, first)
-          return idempotency?.fingerprint === third
-            ? earlier
-            : Either.flatMap(earlier, ({ job }) =>
-                Either.left(new IdempotencyConflict({ key: idempotency?.key ?? "", id: job.id })),
-              )
-        }
+        case "used":
+          return used(idempotency, second, first, third)
         case "full": {
           const scope = first === "caller" ? "caller" : "resource"
           const limit = scope === "caller" ? (limits.maxQueuedPerCaller ?? 0) : limits.maxQueued
           return Either.left(new QueueFull({ resource, scope, limit }))
         }
+        case "large":
+          return Either.left(storeFull(first === "caller" ? "caller" : "store", limits))
         default:
           return Either.left(
             new KvError({ reason: "unavailable", detail: `Redis gave no answer that is known: ${verdict}` }),
@@ -99,6 +102,23 @@ const request = ({ keys }: Jobs, submission: Transition.NewJob, limits: Limits, 
       }
     },
   }
+}
+
+/** What a use of the key says: its job, its record where there still is one, and its fingerprint. */
+const used = (
+  idempotency: Transition.Idempotency | null,
+  text: string,
+  record: string,
+  fingerprint: string,
+): Either.Either<Submitted, Failure> => {
+  const key = idempotency?.key ?? ""
+  const [id] = jobIds([text])
+  if (id === undefined)
+    return Either.left(new KvError({ reason: "malformed", detail: "the use of a key names no job" }))
+  if (idempotency === null || !Transition.isSame(idempotency, fingerprint)) {
+    return Either.left(new IdempotencyConflict({ key, id }))
+  }
+  return record === "" ? Either.left(new JobGone({ key, id })) : saved(id, record)
 }
 
 /** A job that was saved before. */

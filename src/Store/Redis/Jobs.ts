@@ -28,6 +28,8 @@ export interface Plan<A> {
     readonly job: Job
     readonly events: ReadonlyArray<readonly [number: number, text: string]>
     readonly delivery: Delivery | null
+    /** Whether it adds work, which is refused where memory is short. Default: no. */
+    readonly isGrowth?: boolean
   } | null
 }
 
@@ -83,7 +85,11 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
     keys.sequence,
   ]
 
-  const apply = (before: Job, version: string, { delivery, events, job }: NonNullable<Plan<unknown>["next"]>) => {
+  const apply = (
+    before: Job,
+    version: string,
+    { delivery, events, isGrowth = false, job }: NonNullable<Plan<unknown>["next"]>,
+  ) => {
     // A caller does not submit deliveries, and must not be kept from submitting by a receiver that is away.
     const isCounted = job.resource !== deliveries
     const queued = isCounted ? Number(job.status === "queued") - Number(before.status === "queued") : 0
@@ -104,6 +110,8 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
         keys.due("deadline"),
         keys.due("retention"),
         keys.nodes,
+        keys.bytes,
+        keys.allBytes,
         ...(delivery === null ? [] : keysOf(delivery)),
       ],
       [
@@ -122,6 +130,7 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
         time(isTerminal(job.status) ? job.finishedAt : null),
         keys.channel,
         ...(delivery === null ? noDelivery : textsOf(delivery)),
+        flag(!isGrowth),
         ...events.flat(),
       ],
     )
@@ -158,6 +167,8 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
       const { job, version } = yield* found(id)
       const refusal = allows(job)
       if (refusal !== null) return yield* Effect.fail(refusal)
+      const endedAt = Math.ceil(job.finishedAt ?? 0)
+      const keyMillis = endedAt + Record.idempotencyMillis - (yield* Clock.currentTimeMillis)
       const idempotency = job.idempotencyKey === null ? "" : Record.idempotencyKey(job.caller, job.idempotencyKey)
       const removed = yield* evaluate(
         client,
@@ -169,8 +180,19 @@ export const make = (client: Client, keys: Keys, nodes: Nodes): Jobs => {
           keys.index(job),
           keys.due("retention"),
           keys.idempotency(idempotency),
+          keys.bytes,
+          keys.allBytes,
         ],
-        [id, version, countField(job.resource, job.status), keys.channel, flag(idempotency !== "")],
+        [
+          id,
+          version,
+          countField(job.resource, job.status),
+          keys.channel,
+          flag(idempotency !== ""),
+          endedAt,
+          Math.ceil(keyMillis),
+          job.caller,
+        ],
       )
       if (removed === 1) return
       yield* again(tries)

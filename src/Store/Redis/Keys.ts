@@ -16,7 +16,9 @@
  * | `due:backoff` `due:deadline` `due:retention` | sorted set | ids by the time they count from |
  * | `counts` | hash | how many jobs, by resource and status |
  * | `queued` | hash | how many jobs are queued, by caller; deliveries are not counted |
- * | `idempotency:<digest>` | hash | the first use of a key; expires |
+ * | `bytes` | hash | how many bytes its jobs take, by caller; `bytes` of a job says how many are its own |
+ * | `allbytes` | number | how many all jobs take |
+ * | `idempotency:<digest>` | hash | the first use of a key; with `endedAt` and an expiry once its job is removed |
  * | `sequence` | number | of the newest job |
  */
 import type { Job, Status } from "../../Job.js"
@@ -39,6 +41,8 @@ export const make = (prefix: string) => {
     due: (due: Due) => key("due", due),
     counts: key("counts"),
     queued: key("queued"),
+    bytes: key("bytes"),
+    allBytes: key("allbytes"),
     idempotency: (digest: string) => key("idempotency", digest),
     sequence: key("sequence"),
     nodes: key("nodes"),

@@ -6,9 +6,10 @@ import type { Counts, Page } from "../../Store.js"
 import { jobIds } from "../Jobs.js"
 import type { KvError } from "../Kv.js"
 import { decodeCursor, encodeCursor, type Query } from "../Listing.js"
-import { command } from "./Connection.js"
+import { command, evaluate } from "./Connection.js"
 import type { Jobs } from "./Jobs.js"
 import { type Keys, parseCountField } from "./Keys.js"
+import * as Scripts from "./Scripts.js"
 
 const isStatus = (text: string): text is Status => Status.literals.some((status) => status === text)
 
@@ -37,23 +38,17 @@ const pairs = (flat: ReadonlyArray<string>): ReadonlyArray<Place> =>
   flat.flatMap((id, at) => (at % 2 === 0 ? [{ id, sequence: Number(flat[at + 1]) }] : []))
 
 /** Of all indices at one moment: a job that moves from one to another meanwhile is in one of them. */
-const readTogether = async (
+const readTogether = (
   client: Client,
   indices: ReadonlyArray<string>,
   below: number,
   limit: number,
-): Promise<ReadonlyArray<ReadonlyArray<string>>> => {
-  if (indices.length === 0) return []
-  const transaction = client.multi()
-  for (const index of indices) {
-    transaction.zrevrangebyscore(index, `(${below}`, "-inf", "WITHSCORES", "LIMIT", 0, limit)
-  }
-  const replies = (await transaction.exec()) ?? []
-  return replies.map(([error, flat]) => {
-    if (error !== null) throw error
-    return Array.isArray(flat) ? flat.map(String) : []
-  })
-}
+): Effect.Effect<ReadonlyArray<ReadonlyArray<string>>, KvError> =>
+  indices.length === 0
+    ? Effect.succeed([])
+    : Effect.map(evaluate(client, Scripts.list, indices, [below, limit]), (replies) =>
+        Array.isArray(replies) ? replies.map((flat) => (Array.isArray(flat) ? flat.map(String) : [])) : [],
+      )
 
 /** A page of the jobs that can be read. */
 export const list = (
@@ -69,7 +64,7 @@ export const list = (
           keys.index({ caller, resource: name, status: each }),
         ),
       )
-    const places = (yield* command(() => readTogether(client, indices, below, limit + 1)))
+    const places = (yield* readTogether(client, indices, below, limit + 1))
       .flatMap(pairs)
       .sort((a, b) => b.sequence - a.sequence)
     const page = places.slice(0, limit)

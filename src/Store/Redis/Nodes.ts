@@ -61,7 +61,7 @@ export const join = (client: Client, keys: Keys, leaseMillis: number): Effect.Ef
     const words = () => JSON.stringify({ ...process, beat: ++beats })
     const enter = Effect.suspend(() => {
       own = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
-      return command(() => client.hset(keys.nodes, own, words()))
+      return evaluate(client, Scripts.enter, [keys.nodes], [own, words()])
     })
 
     const beat: Effect.Effect<void, KvError> = Effect.gen(function* () {
@@ -151,7 +151,7 @@ export const join = (client: Client, keys: Keys, leaseMillis: number): Effect.Ef
         }),
       drain: Effect.suspend(() => {
         draining = true
-        return Effect.asVoid(command(() => client.set(keys.drained(own), "1", "PX", drainedMillis)))
+        return Effect.asVoid(evaluate(client, Scripts.drain, [keys.nodes, keys.drained(own)], [drainedMillis]))
       }),
       isDraining: () => draining,
     }

@@ -26,6 +26,12 @@ export const move = <A>(before: Job, job: Job, now: number, answer: A, text = ""
   }
 }
 
+/** What adds work. */
+export const growing = <A>({ answer, next }: Plan<A>): Plan<A> => ({
+  answer,
+  next: next === null ? null : { ...next, isGrowth: true },
+})
+
 /** What was decided. */
 export const plan =
   (before: Job, now: number) =>

@@ -2,13 +2,14 @@
  * The order of a resource's ready jobs, as in `../Queue.ts`: callers in turn, each caller's own jobs by sequence. What is read grows with the callers, and not with the queue.
  */
 import { Effect } from "effect"
-import type { Job } from "../../Job.js"
+import { deliveries, type Job } from "../../Job.js"
 import type { Client } from "../../Redis.js"
 import type { Turns } from "../../Store.js"
 import type { KvError } from "../Kv.js"
 import { inOrder, type Line } from "../Queue.js"
-import { command } from "./Connection.js"
-import type { Keys } from "./Keys.js"
+import { command, evaluate } from "./Connection.js"
+import { countField, type Keys } from "./Keys.js"
+import * as Scripts from "./Scripts.js"
 
 const lines = (client: Client, keys: Keys, resource: string): Effect.Effect<ReadonlyArray<Line>, KvError> =>
   Effect.map(
@@ -16,14 +17,47 @@ const lines = (client: Client, keys: Keys, resource: string): Effect.Effect<Read
     (flat) => flat.flatMap((caller, at) => (at % 2 === 0 ? [{ caller, head: Number(flat[at + 1]) }] : [])),
   )
 
+/**
+ * The same of a Redis that throws keys away: what is no more is forgotten, or it would stand before all others, and
+ * take their place, for ever.
+ */
+export const firstPresent = (...[client, keys, resource, limit, order]: Parameters<typeof first>): Found =>
+  Effect.gen(function* () {
+    const ids = yield* first(client, keys, resource, limit, order)
+    const present = yield* Effect.forEach(ids, (id) => command(() => client.exists(keys.job(id))), {
+      concurrency: "unbounded",
+    })
+    const gone = ids.filter((_, at) => present[at] === 0)
+    if (gone.length === 0) return ids
+    const forgotten = yield* Effect.forEach(yield* lines(client, keys, resource), ({ caller }) =>
+      Effect.forEach(gone, (id) => forget(client, keys, resource, caller, id), { concurrency: "unbounded" }),
+    )
+    // What another node has forgotten is not there the next time.
+    return forgotten.flat().some((is) => is) ? yield* firstPresent(client, keys, resource, limit, order) : []
+  })
+
+const forget = (client: Client, keys: Keys, resource: string, caller: string, id: string) =>
+  Effect.map(
+    evaluate(
+      client,
+      Scripts.forget,
+      [
+        keys.ready(resource, caller),
+        keys.heads(resource),
+        keys.job(id),
+        keys.index({ caller, resource, status: "queued" }),
+        keys.counts,
+        keys.queued,
+      ],
+      [id, caller, countField(resource, "queued"), resource === deliveries ? "" : "1"],
+    ),
+    (reply) => reply === 1,
+  )
+
+type Found = Effect.Effect<ReadonlyArray<string>, KvError>
+
 /** The ids of the first `limit` jobs. */
-export const first = (
-  client: Client,
-  keys: Keys,
-  resource: string,
-  limit: number,
-  order: Turns = {},
-): Effect.Effect<ReadonlyArray<string>, KvError> =>
+export const first = (client: Client, keys: Keys, resource: string, limit: number, order: Turns = {}): Found =>
   Effect.gen(function* () {
     if (limit <= 0) return []
     // Each of these callers has a job in the first round, so that later ones have none among the first `limit`.
