@@ -15,7 +15,7 @@ import {
 } from "./OffloadConfig/Resources.js"
 import { secretFiles, secretText, secretTextOrPath, telemetrySecrets } from "./OffloadConfig/Secret.js"
 import { shares } from "./OffloadConfig/Shares.js"
-import { AllowedHost, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
+import { AllowedHost, NameServer, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
 
 export { digestOf, type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
 export { type AdapterName, defaultLimits, type Limits, type Resource } from "./OffloadConfig/Resources.js"
@@ -363,6 +363,12 @@ export const settings = {
     takes: "host names, addresses and CIDR ranges, with commas between them",
     default: "",
     schema: listOf(AllowedHost),
+  }),
+  dnsServers: setting("OFFLOAD_DNS_SERVERS", {
+    doc: "The name servers that are asked for the hosts of webhooks, in place of the machine's own. The machine's hosts file counts before them.",
+    takes: "addresses, with or without a port, such as `9.9.9.9` or `[::1]:53`, with commas between them; or nothing",
+    default: "",
+    schema: listOf(NameServer),
   }),
   webhookPermits: setting("OFFLOAD_WEBHOOK_PERMITS", {
     doc: "How many deliveries run at once, beside the permits of the resources.",

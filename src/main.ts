@@ -42,7 +42,8 @@ const StoreLayer = Layer.unwrapEffect(
     const url = Redacted.value(redisUrl)
     const store =
       url === ""
-        ? Lmdb.layer({ path: join(data, "store") })
+        ? // Its jobs run elsewhere by now, and so nothing of what it carries is to be waited for.
+          Lmdb.layer({ path: join(data, "store"), onLost: Effect.sync(() => process.exit(1)) })
         : // Loaded where it is used: a start without it need not wait for its client.
           Layer.unwrapEffect(
             Effect.map(

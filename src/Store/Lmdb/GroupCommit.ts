@@ -4,14 +4,17 @@
  */
 import { Either } from "effect"
 import { KvError, type Op } from "../Kv.js"
+import { type Ownership, takenBy } from "./Owner.js"
 import { roomOf, sizeOf } from "./Room.js"
-import { type Condition, writeIf } from "./Write.js"
+import { writeIf } from "./Write.js"
 
 export interface GroupCommit {
   readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void) => void
   /** Writes what is still waiting, and refuses what comes after. */
   readonly close: () => void
 }
+
+type Owned = Pick<Ownership, "condition" | "lose">
 
 interface Waiting {
   readonly ops: ReadonlyArray<Op>
@@ -28,7 +31,7 @@ const sorted = (ops: Array<Op>): ReadonlyArray<Op> => ops.sort((a, b) => (a.key 
 const maxGroup = 500
 
 /** `write` must not throw. */
-export const make = (condition: Condition, path: string, write: (op: Op) => void): GroupCommit => {
+export const make = ({ condition, lose }: Owned, path: string, write: (op: Op) => void): GroupCommit => {
   let waiting: Array<Waiting> = []
   let closed = false
 
@@ -68,8 +71,9 @@ export const make = (condition: Condition, path: string, write: (op: Op) => void
   const tell = (all: ReadonlyArray<Waiting["done"]>) => (result: Either.Either<boolean, KvError>) => {
     const error = Either.match(result, {
       onLeft: (error) => error,
-      onRight: (held) => (held ? null : failed(`another process has taken the folder '${path}'`)),
+      onRight: (held) => (held ? null : failed(takenBy(path))),
     })
+    if (Either.isRight(result) && !result.right) lose()
     for (const done of all) done(error)
   }
 
