@@ -171,7 +171,7 @@ export const problems = {
   starting: {
     status: 503,
     title: "The service is starting",
-    doc: "The service has its port, and does not answer calls yet: it opens its store, and rescues what an earlier run left. Nothing was done: try again after `Retry-After` seconds.",
+    doc: "The service has its port, and answers nothing but `GET /health/live` yet: it opens its store, and rescues what an earlier run left. Nothing was done: try again after `Retry-After` seconds.",
   },
   draining: {
     status: 503,

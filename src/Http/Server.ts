@@ -12,7 +12,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer, type Scope } from "effect"
 import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
-import { write } from "./Answer.js"
+import { jsonAnswer, write } from "./Answer.js"
 import * as Pipeline from "./Pipeline.js"
 import { Problem, toAnswer, toDocument } from "./Problem.js"
 
@@ -77,8 +77,12 @@ const connections = (server: NodeServer, serve: (listener: RequestListener) => v
   }),
 })
 
-/** For a caller who comes before the service is ready, or when it is about to end. */
-const notServing: RequestListener = (_request, response) => {
+/** For a caller who comes before the service is ready, or when it is about to end: it lives, and does nothing else. */
+const notServing: RequestListener = (request, response) => {
+  if (request.method === "GET" && request.url === "/health/live") {
+    write(jsonAnswer({ status: "live" }, 200, { connection: "close" }), response)
+    return
+  }
   const problem = new Problem({
     slug: "starting",
     detail: "The service does not serve yet. Nothing was done.",

@@ -21,6 +21,9 @@ it("answers 503 with Retry-After until somebody serves, and after that", () =>
         const answer = yield* ask(address, { method: "POST", body: "x".repeat(100_000) })
         expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "1"])
         expect(yield* Effect.promise(() => answer.json())).toMatchObject({ type: "/problems/starting", status: 503 })
+        // Whoever would restart it for not being alive must not: a start may take its time.
+        const live = yield* Effect.promise(() => fetch(`${address}/health/live`))
+        expect([live.status, yield* Effect.promise(() => live.json())]).toEqual([200, { status: "live" }])
       })
       yield* isStarting
       yield* Effect.scoped(
