@@ -170,8 +170,8 @@ export const problems = {
   },
   starting: {
     status: 503,
-    title: "The service is starting",
-    doc: "The service has its port, and answers nothing but `GET /health/live` yet: it opens its store, and rescues what an earlier run left. Nothing was done: try again after `Retry-After` seconds.",
+    title: "The service does not serve yet",
+    doc: "The service has its port and opens its store, or is about to end. Calls wait up to 10 s for a service that starts; this one waited too long, or too many wait. Nothing was done: try again after `Retry-After` seconds.",
   },
   draining: {
     status: 503,

@@ -12,9 +12,9 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer, type Scope } from "effect"
 import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
-import { jsonAnswer, write } from "./Answer.js"
 import * as Pipeline from "./Pipeline.js"
-import { Problem, toAnswer, toDocument } from "./Problem.js"
+import { toDocument } from "./Problem.js"
+import * as Starting from "./Starting.js"
 
 /** Milliseconds. A header must come within the first, a whole request within the second. */
 const headersTimeout = 10_000
@@ -29,8 +29,8 @@ export class Connections extends Context.Tag("effect-offload/Connections")<
   Connections,
   {
     /**
-     * Hands each request to a listener, one at a time of a connection, for as long as the scope lasts. Before and after it
-     * each is answered 503.
+     * Hands each request to a listener, one at a time of a connection, for as long as the scope lasts, beginning with
+     * those that wait. After it each is answered 503.
      */
     readonly serve: (listener: RequestListener) => Effect.Effect<void, never, Scope.Scope>
     /** Stops listening, gives open connections a moment to finish, and closes them: this takes no longer than that. */
@@ -39,35 +39,34 @@ export class Connections extends Context.Tag("effect-offload/Connections")<
 >() {}
 
 /**
- * Listens at `HOST` and `PORT`, and answers 503 until somebody serves. It fails where the port is taken, so that
- * whatever begins work is to be built on top of it.
+ * Listens at `HOST` and `PORT`; requests wait until somebody serves. It fails where the port is taken, so that whatever
+ * begins work is to be built on top of it.
  */
 export const layer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ host, idle, port }) => {
     const server = createServer({ headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval: 5000 })
     // Also ends a connection whose reader takes nothing: what waits for it is bounded, and so is how long.
     server.timeout = idle
-    let listener = notServing
-    const pipeline = Pipeline.make((request, response) => listener(request, response))
+    const starting = Starting.make()
+    const pipeline = Pipeline.make(starting.listener)
     server.on("clientError", refuse(pipeline)).on("request", pipeline.listener)
-    return Layer.merge(
-      NodeHttpServer.layer(() => server, { host, port }),
-      Layer.succeed(
-        Connections,
-        connections(server, (to) => {
-          listener = to
-        }),
+    // Released before the server, which waits for its open requests.
+    return Layer.scoped(
+      Connections,
+      Effect.acquireRelease(
+        Effect.sync(() => connections(server, starting)),
+        () => Effect.sync(starting.end),
       ),
-    )
+    ).pipe(Layer.provideMerge(NodeHttpServer.layer(() => server, { host, port })))
   }),
 )
 
-const connections = (server: NodeServer, serve: (listener: RequestListener) => void): Connections["Type"] => ({
+const connections = (server: NodeServer, { end, serve }: Starting.Starting): Connections["Type"] => ({
   serve: (listener) =>
     Effect.asVoid(
       Effect.acquireRelease(
         Effect.sync(() => serve(listener)),
-        () => Effect.sync(() => serve(notServing)),
+        () => Effect.sync(end),
       ),
     ),
   close: Effect.async((resume) => {
@@ -76,20 +75,6 @@ const connections = (server: NodeServer, serve: (listener: RequestListener) => v
     setTimeout(() => server.closeAllConnections(), closeGrace).unref()
   }),
 })
-
-/** For a caller who comes before the service is ready, or when it is about to end: it lives, and does nothing else. */
-const notServing: RequestListener = (request, response) => {
-  if (request.method === "GET" && request.url === "/health/live") {
-    write(jsonAnswer({ status: "live" }, 200, { connection: "close" }), response)
-    return
-  }
-  const problem = new Problem({
-    slug: "starting",
-    detail: "The service does not serve yet. Nothing was done.",
-    headers: { "retry-after": "1", connection: "close" },
-  })
-  write(toAnswer(problem), response)
-}
 
 /** The names under which a service on loopback is reached. Any other comes from a web page of somebody else. */
 const loopbackNames: ReadonlyArray<string> = ["localhost", "127.0.0.1", "[::1]"]

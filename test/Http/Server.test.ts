@@ -1,8 +1,11 @@
 /** The server by itself, before and after somebody serves. */
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import type { HttpServer } from "@effect/platform"
-import { Effect, Layer, type Scope } from "effect"
+import { Effect, Fiber, Layer, type Scope } from "effect"
 import { expect, it } from "vitest"
 import { Connections, layer, url } from "../../src/Http/Server.js"
+import * as Starting from "../../src/Http/Starting.js"
 import { OffloadConfig } from "../../src/OffloadConfig.js"
 
 const serverLayer = Layer.provide(layer, OffloadConfig.layer({ port: 0 }))
@@ -12,29 +15,45 @@ const run = (test: Effect.Effect<void, unknown, Connections | HttpServer.HttpSer
 
 const ask = (address: string, init?: RequestInit) => Effect.promise(() => fetch(`${address}/jobs`, init))
 
-it("answers 503 with Retry-After until somebody serves, and after that", () =>
+it("lets requests wait until somebody serves, tells probes at once, and answers 503 after that", () =>
   run(
     Effect.gen(function* () {
       const address = yield* url
       const { serve } = yield* Connections
-      const isStarting = Effect.gen(function* () {
-        const answer = yield* ask(address, { method: "POST", body: "x".repeat(100_000) })
-        expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "1"])
-        expect(yield* Effect.promise(() => answer.json())).toMatchObject({ type: "/problems/starting", status: 503 })
-        // Whoever would restart it for not being alive must not: a start may take its time.
-        const live = yield* Effect.promise(() => fetch(`${address}/health/live`))
-        expect([live.status, yield* Effect.promise(() => live.json())]).toEqual([200, { status: "live" }])
-      })
-      yield* isStarting
+      const probe = (name: string) => Effect.promise(() => fetch(`${address}/health/${name}`))
+      // Whoever would restart it for not being alive must not: a start may take its time.
+      expect([(yield* probe("live")).status, (yield* probe("ready")).status]).toEqual([200, 503])
+      const early = yield* Effect.fork(ask(address, { method: "POST", body: "x".repeat(100_000) }))
+      // Another one has come after it, and was told.
+      yield* probe("live")
       yield* Effect.scoped(
         Effect.gen(function* () {
-          yield* serve((_request, response) => void response.end("served"))
-          expect(yield* Effect.flatMap(ask(address), (answer) => Effect.promise(() => answer.text()))).toBe("served")
+          yield* serve((request, response) => void request.on("end", () => response.end("served")).resume())
+          const answer = yield* Fiber.join(early)
+          expect([answer.status, yield* Effect.promise(() => answer.text())]).toEqual([200, "served"])
         }),
       )
-      yield* isStarting
+      const late = yield* ask(address)
+      expect([late.status, late.headers.get("retry-after")]).toEqual([503, "1"])
+      expect(yield* Effect.promise(() => late.json())).toMatchObject({ type: "/problems/starting", status: 503 })
     }),
   ))
+
+it("lets no more requests wait than it may, nor longer, and none when it ends", async () => {
+  const starting = Starting.make({ holdMillis: 200, most: 1 })
+  const server = createServer(starting.listener)
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening))
+  const { port } = server.address() as AddressInfo
+  const status = async () => (await fetch(`http://127.0.0.1:${port}/jobs`)).status
+  const both = [status(), status()]
+  // One of them at once, one in time.
+  expect(await Promise.race(both)).toBe(503)
+  expect(await Promise.all(both)).toEqual([503, 503])
+  const last = status()
+  starting.end()
+  expect(await last).toBe(503)
+  await new Promise((closed) => server.close(closed))
+})
 
 it("that is closed takes no connection, and waits only so long for the open ones", () =>
   run(

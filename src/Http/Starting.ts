@@ -1,0 +1,78 @@
+/**
+ * Requests that come when nobody serves. Before the service serves they wait, so that a caller does not notice a
+ * restart; the probes of an operator, who asks for nothing else, are told at once. When it has served they are refused.
+ */
+import type { RequestListener } from "node:http"
+import { jsonAnswer, write } from "./Answer.js"
+import { Problem, toAnswer } from "./Problem.js"
+
+export interface Options {
+  /** The longest that a request waits, in milliseconds. */
+  readonly holdMillis: number
+  /** The most that wait; what comes then is refused. Their bodies are not read. */
+  readonly most: number
+}
+
+const defaults: Options = { holdMillis: 10_000, most: 1000 }
+
+export interface Starting {
+  readonly listener: RequestListener
+  /** Hands over what waits, and whatever comes from then on. */
+  readonly serve: (listener: RequestListener) => void
+  /** Refuses what waits, and whatever comes from then on. */
+  readonly end: () => void
+}
+
+export const make = ({ holdMillis, most }: Options = defaults): Starting => {
+  const held = new Set<(listener: RequestListener) => void>()
+  let serving: RequestListener | null = null
+  let hasServed = false
+
+  const hold: RequestListener = (request, response) => {
+    const leave = () => {
+      clearTimeout(timer)
+      held.delete(begin)
+      response.off("close", leave)
+    }
+    const begin = (listener: RequestListener) => {
+      leave()
+      listener(request, response)
+    }
+    const timer = setTimeout(() => begin(refuse), holdMillis)
+    held.add(begin)
+    response.on("close", leave)
+  }
+
+  const wait: RequestListener = (request, response) => {
+    if (isProbe(request.url, "live")) live(request, response)
+    else if (hasServed || held.size >= most || isProbe(request.url, "ready")) refuse(request, response)
+    else hold(request, response)
+  }
+
+  return {
+    listener: (request, response) => (serving ?? wait)(request, response),
+    serve: (listener) => {
+      serving = listener
+      for (const begin of [...held]) begin(listener)
+    },
+    end: () => {
+      serving = null
+      hasServed = true
+      for (const begin of [...held]) begin(refuse)
+    },
+  }
+}
+
+const isProbe = (url: string | undefined, name: "live" | "ready"): boolean => url === `/health/${name}`
+
+const live: RequestListener = (_request, response) =>
+  write(jsonAnswer({ status: "live" }, 200, { connection: "close" }), response)
+
+const refuse: RequestListener = (_request, response) => {
+  const problem = new Problem({
+    slug: "starting",
+    detail: "The service does not serve yet. Nothing was done.",
+    headers: { "retry-after": "1", connection: "close" },
+  })
+  write(toAnswer(problem), response)
+}
