@@ -380,23 +380,27 @@ describe("lmdb: the folder", () => {
     }),
   )
 
-  it.scoped("knows over a restart how large its jobs are, and forgets the size of what an earlier version removed", () =>
-    Effect.gen(function* () {
-      const path = yield* folder
-      const limits = { ...roomy, maxBytesPerCaller: 35_000 }
-      const sized = () => submission({ input: { prompt: "x".repeat(10_000) } })
-      const create = (count: number) =>
-        Effect.flatMap(Store, (store) =>
-          Effect.forEach(Arr.range(1, count), () => Effect.either(store.create(sized(), limits))),
-        ).pipe(Effect.map((all) => all.filter(({ _tag }) => _tag === "Right").length))
-      expect(yield* within(path)(create(2))).toBe(2)
-      yield* overwrite(path, "meta", Key.key("bytes", "ada", makeId(0)), "10000")
-      expect(yield* within(path)(create(3))).toBe(1)
-      const sizes = yield* Effect.scoped(
-        Effect.map(table(path, "meta"), (meta) => Array.from(meta.getKeys()).filter((key) => key.startsWith("bytes"))),
-      )
-      expect(sizes).toHaveLength(3)
-    }),
+  it.scoped(
+    "knows over a restart how large its jobs are, and forgets the size of what an earlier version removed",
+    () =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        const limits = { ...roomy, maxBytesPerCaller: 35_000 }
+        const sized = () => submission({ input: { prompt: "x".repeat(10_000) } })
+        const create = (count: number) =>
+          Effect.flatMap(Store, (store) =>
+            Effect.forEach(Arr.range(1, count), () => Effect.either(store.create(sized(), limits))),
+          ).pipe(Effect.map((all) => all.filter(({ _tag }) => _tag === "Right").length))
+        expect(yield* within(path)(create(2))).toBe(2)
+        yield* overwrite(path, "meta", Key.key("bytes", "ada", makeId(0)), "10000")
+        expect(yield* within(path)(create(3))).toBe(1)
+        const sizes = yield* Effect.scoped(
+          Effect.map(table(path, "meta"), (meta) =>
+            Array.from(meta.getKeys()).filter((key) => key.startsWith("bytes")),
+          ),
+        )
+        expect(sizes).toHaveLength(3)
+      }),
   )
 
   it.scoped("forgets the use of a key a day after the end of its job", () =>
