@@ -54,7 +54,7 @@ const rooms = {
     comment: "A client imports the API contract alone: schemas and status codes must not bring a server along.",
   },
   Http: {
-    imports: ["Job", "OffloadConfig", "Metrics", "Offload", "Api"],
+    imports: ["Job", "OffloadConfig", "Metrics", "Redis", "Offload", "Api"],
     comment: "Http asks Offload alone. A handler at the store or the LLM would go round the ceiling and the fork rule.",
   },
   Telemetry: {
@@ -99,7 +99,9 @@ export default {
         "Only main.ts chooses backends, and index.ts hands them on; all others speak to the contract, so that any layer can be put in.",
       severity: "error",
       from: { path: "^src/", pathNot: "^src/(main|index)\\.ts$" },
-      to: { path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess|Webhook/Post|Offload/BullMq)\\.ts$" },
+      to: {
+        path: "^src/(Store/(Memory|Lmdb|Redis)|Llm/Subprocess|Webhook/Post|Offload/BullMq|Http/Allowances/Redis)\\.ts$",
+      },
     },
     {
       name: "contract-only",

@@ -1,12 +1,17 @@
 /**
  * Makes one program of the service and what it imports, but for what is native or loaded only where it is used: Node
- * reads more than a thousand modules otherwise, which takes longer than all the rest of a start. Part of `npm run build`.
+ * reads more than a thousand modules otherwise, which takes longer than all the rest of a start. And puts what is no
+ * TypeScript beside what was compiled. Part of `npm run build`.
  */
-import { rmSync } from "node:fs"
+import { copyFileSync, rmSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
 
 const path = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url))
+
+for (const name of ["launcher", "sandbox", "system"]) {
+  copyFileSync(path(`src/Llm/${name}.pl`), path(`dist/Llm/${name}.pl`))
+}
 
 // Chunks of an earlier build have other names.
 rmSync(path("dist/bundle"), { recursive: true, force: true })

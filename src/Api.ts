@@ -10,7 +10,9 @@ import { Time } from "./Api/Time.js"
 import { AttemptOutcome, Ending, Failure, JobId, Metadata, ModelName, ResourceName, Status, Usage } from "./Job.js"
 
 const Seconds = (min: number, max: number, description: string) =>
-  Schema.Number.pipe(Schema.between(min, max)).annotations({ description })
+  Schema.Number.pipe(
+    Schema.between(min, max, { message: () => `Expected a number of seconds from ${min} to ${max}` }),
+  ).annotations({ description })
 
 const Text = (max: number, description: string) =>
   Schema.String.pipe(Schema.minLength(1), Schema.maxLength(max)).annotations({ description })
@@ -51,6 +53,8 @@ const WebhookUrl = Schema.String.pipe(
   }),
 ).annotations({ description: "Where a signed message of the job's end is posted to" })
 
+const maxCostMessage = "Expected a number above 0, at most 1000000"
+
 /** What `POST /jobs` takes. Unknown members are refused. */
 export const SubmitJob = Schema.Struct({
   prompt: Schema.String.pipe(Schema.minLength(1)).annotations({ description: "What the work is given" }),
@@ -63,7 +67,10 @@ export const SubmitJob = Schema.Struct({
     Seconds(0.1, 31_536_000, "The longest until the job must have ended, waiting included"),
   ),
   maxCostUsd: Schema.optional(
-    Schema.Number.pipe(Schema.positive(), Schema.lessThanOrEqualTo(1_000_000)).annotations({
+    Schema.Number.pipe(
+      Schema.positive({ message: () => maxCostMessage }),
+      Schema.lessThanOrEqualTo(1_000_000, { message: () => maxCostMessage }),
+    ).annotations({
       description: "What all of its attempts together may cost, in US dollars, where the command line tells",
     }),
   ),
@@ -247,6 +254,7 @@ export const AnyCallProblem = problem(
   "misdirected-request",
   "unauthorized",
   "invalid-parameter",
+  "too-many-unread",
 )
 
 /** What the event stream can be answered with beside. */

@@ -14,6 +14,7 @@ import { Cause, Effect, Layer, Option } from "effect"
 import { Api, isOpen } from "./Api.js"
 import * as Accept from "./Http/Accept.js"
 import { Admission } from "./Http/Admission.js"
+import { Allowances } from "./Http/Allowances.js"
 import { Caller, identify, nobody } from "./Http/Caller.js"
 import { corsFields, preflight } from "./Http/Cors.js"
 import { docs, docsAsset, openApi } from "./Http/Docs.js"
@@ -27,6 +28,7 @@ import * as Origin from "./Http/Origin.js"
 import { fromServiceError, Problem, type ServiceError, toResponse } from "./Http/Problem.js"
 import * as Server from "./Http/Server.js"
 import { traced } from "./Http/Trace.js"
+import { tooManyUnread, Unread } from "./Http/Unread.js"
 import { add } from "./Metrics.js"
 import { Offload } from "./Offload.js"
 import { OffloadConfig } from "./OffloadConfig.js"
@@ -69,6 +71,7 @@ type Handler = Effect.Effect<
   | EventStreams
   | Offload
   | OffloadConfig
+  | Unread
   | HttpRouter.RouteContext
   | HttpServerRequest.HttpServerRequest
   | HttpServerRequest.ParsedSearchParams
@@ -130,7 +133,8 @@ const allowedMethods = (url: string): ReadonlyArray<string> => {
 
 const unrouted = ({ method, originalUrl }: HttpServerRequest.HttpServerRequest): Problem => {
   const allowed = allowedMethods(originalUrl)
-  return allowed.length === 0
+  // The router takes no id that is longer than any can be.
+  return allowed.length === 0 || allowed.includes(method)
     ? new Problem({ slug: "not-found", detail: "No call has this path; see /openapi.json or the README." })
     : new Problem({
         slug: "method-not-allowed",
@@ -182,6 +186,24 @@ const respond = (problem: Problem) =>
     OpenAi.speaks(url) && problem.slug !== "misdirected-request" ? OpenAi.toResponse(problem) : toResponse(problem),
   )
 
+/** An answer, unless too many bytes wait for its caller. What is the same for everybody is not counted. */
+const unlessUnread = (
+  request: HttpServerRequest.HttpServerRequest,
+  caller: Caller["Type"],
+  response: HttpServerResponse.HttpServerResponse,
+) =>
+  Effect.filterOrFail(
+    Effect.map(Unread, ({ holdAnswer }) =>
+      caller === nobody || response.body._tag !== "Uint8Array"
+        ? response
+        : holdAnswer(caller, response.body.body.byteLength, NodeHttpServerRequest.toServerResponse(request))
+          ? response
+          : null,
+    ),
+    (found) => found !== null,
+    () => tooManyUnread(response.headers.location),
+  )
+
 const answer = Effect.gen(function* () {
   const request = yield* HttpServerRequest.HttpServerRequest
   const config = yield* OffloadConfig
@@ -207,7 +229,8 @@ const answer = Effect.gen(function* () {
     })
   }
   const caller = isOpen(request.url) ? nobody : yield* identify
-  return yield* Effect.provideService(OpenAi.speaks(request.url) ? OpenAi.router : router, Caller, caller)
+  const found = yield* Effect.provideService(OpenAi.speaks(request.url) ? OpenAi.router : router, Caller, caller)
+  return yield* unlessUnread(request, caller, found)
 }).pipe(
   orProblem,
   Effect.flatMap((found) => (found instanceof Problem ? respond(found) : Effect.succeed(found))),
@@ -221,13 +244,7 @@ const app = Effect.gen(function* () {
   return corsOrigins.length === 0 ? response : HttpServerResponse.setHeaders(response, corsFields(request, corsOrigins))
 })
 
-/**
- * Serves at `HOST` and `PORT`. When it is released it drains, then ends open streams, then stops listening.
- *
- * It listens when the `Offload` that it serves has begun its jobs, unless the program also provides `layerListening`
- * below that one: then a port that is taken is found out before anything is begun.
- */
-export const layer = Layer.scopedDiscard(
+const serving = Layer.scopedDiscard(
   Effect.gen(function* () {
     const offload = yield* Offload
     const streams = yield* EventStreams
@@ -244,9 +261,24 @@ export const layer = Layer.scopedDiscard(
       offload.drain.pipe(Effect.zipRight(streams.end), Effect.zipRight(connections.close)),
     )
   }),
-).pipe(
-  Layer.provide(Admission.layer),
-  Layer.provideMerge(EventStreams.layer),
-  Layer.provideMerge(Keyring.layer),
-  Layer.provideMerge(Server.layer),
 )
+
+/**
+ * Serves at `HOST` and `PORT`, with what callers may have kept by whoever keeps it. When it is released it drains, then
+ * ends open streams, then stops listening.
+ *
+ * It listens when the `Offload` that it serves has begun its jobs, unless the program also provides `layerListening`
+ * below that one: then a port that is taken is found out before anything is begun.
+ */
+export const layerAllowed = <E, R>(allowances: Layer.Layer<Allowances, E, R>) =>
+  serving.pipe(
+    Layer.provide(Admission.layer),
+    Layer.provide(Unread.layer),
+    Layer.provide(allowances),
+    Layer.provideMerge(EventStreams.layer),
+    Layer.provideMerge(Keyring.layer),
+    Layer.provideMerge(Server.layer),
+  )
+
+/** Serves where one process is all of the service. */
+export const layer = layerAllowed(Allowances.layerMemory)

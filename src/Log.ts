@@ -9,8 +9,22 @@ import { Cause, Effect, FiberId, Layer, List, Logger } from "effect"
 const standardOutput = 1
 /** How long the end of the process waits for a reader of its log that stands still, in milliseconds. */
 const patienceMillis = 1000
-/** How long it is until a pipe that had no room is tried again, in milliseconds. */
+/** How long it is until a pipe that had no room is tried again, at first and at most, in milliseconds. */
 const retryMillis = 5
+const longestRetryMillis = 500
+/** How much is kept for a reader that stands still, in characters. What comes then is counted and lost. */
+const maxWaiting = 4 * 1024 * 1024
+
+/** Takes the place of the lines that were lost. */
+const lossLine = (lines: number): string =>
+  `${JSON.stringify({
+    message: "lines of the log were lost: its reader stood still",
+    logLevel: "WARN",
+    timestamp: new Date().toISOString(),
+    annotations: { module: "Log", lines },
+    spans: {},
+    fiberId: "",
+  })}\n`
 
 /**
  * Writes by itself and not through Node's stream, whose rest is lost where the process ends before its reader has read:
@@ -21,25 +35,38 @@ const makeWriter = (): ((line: string) => void) => {
   process.stdout.on("error", () => {})
   let waiting = ""
   let rest: Uint8Array = Buffer.alloc(0)
+  let lost = 0
   let isAsked = false
+  let retry = retryMillis
 
-  const write = (): void => {
-    rest = writeSome(rest.length === 0 ? Buffer.from(waiting) : Buffer.concat([rest, Buffer.from(waiting)]))
+  /** Whether all is written. What waits is made bytes of once, when there is room again. */
+  const write = (): boolean => {
+    const before = rest.length
+    rest = writeSome(rest)
+    if (rest.length < before) retry = retryMillis
+    if (rest.length > 0) return false
+    if (lost > 0) waiting += lossLine(lost)
+    lost = 0
+    rest = writeSome(Buffer.from(waiting))
     waiting = ""
+    return rest.length === 0
   }
   const flush = (): void => {
-    write()
-    isAsked = rest.length > 0
-    if (isAsked) setTimeout(flush, retryMillis)
+    isAsked = !write()
+    if (!isAsked) return
+    setTimeout(flush, retry)
+    retry = Math.min(2 * retry, longestRetryMillis)
   }
   process.on("exit", () => {
     const until = performance.now() + patienceMillis
-    for (write(); rest.length > 0 && performance.now() < until; write()) pause(1)
+    while (!write() && performance.now() < until) pause(1)
   })
   return (line) => {
     if (!isAsked) setImmediate(flush)
     isAsked = true
-    waiting += `${line}\n`
+    // After a loss nothing more is kept until there is room, so that the lines before and after it are whole.
+    if (lost > 0 || waiting.length + rest.length + line.length > maxWaiting) lost++
+    else waiting += `${line}\n`
   }
 }
 

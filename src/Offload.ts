@@ -7,7 +7,7 @@
  * const fiber = yield* fork(settled)                           // the work itself does not compile here
  * ```
  */
-import { Chunk, Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
+import { Chunk, Clock, Context, Effect, Fiber, Layer, Option, RcMap, Schema, Stream } from "effect"
 import { deliveries, type Event, type Input, isTerminal, type Job, type JobId, type Status } from "./Job.js"
 import { Dispatcher, type Needs } from "./Offload/Dispatcher.js"
 import { logCancel, logRedelivery } from "./Offload/JobLog.js"
@@ -109,11 +109,12 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
     readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobNotTerminal | StoreError>
     /**
      * The job's log after event number `after`, as far as it has come, waiting for the next event where there is none
-     * yet. `ended`: nothing will come after these.
+     * yet; at most `limit` events (default: 1000). `ended`: nothing will come after these.
      */
     readonly eventsAfter: (
       id: JobId,
       after: number,
+      limit?: number,
     ) => Effect.Effect<
       { readonly events: ReadonlyArray<Event>; readonly job: Job; readonly ended: boolean },
       JobNotFound | StoreError
@@ -140,7 +141,7 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
   static readonly layerDispatched = (
     dispatched: Layer.Layer<Dispatcher, StoreError | SpoolError, Needs>,
   ): Layer.Layer<Offload, StoreError | SpoolError, Store | Spool | Work | OffloadConfig> =>
-    Layer.effect(
+    Layer.scoped(
       Offload,
       Effect.gen(function* () {
         const store = yield* Store
@@ -203,19 +204,27 @@ export class Offload extends Context.Tag("effect-offload/Offload")<
           webhooks,
         })
 
-        const awaitEnd = (id: JobId, millis: number) => {
-          const wait: Effect.Effect<void, JobNotFound | StoreError> = Effect.flatMap(store.get(id), (job) =>
-            isTerminal(job.status) ? Effect.void : Effect.zipRight(store.awaitEvent(id, job.events), wait),
-          )
-          return Effect.zipRight(Effect.timeoutOption(wait, millis), get(id))
-        }
+        /** One fiber follows a job for all who wait for its end: they are woken by that alone, and it is read once. */
+        const ends = yield* RcMap.make({ lookup: (id: JobId) => Effect.forkScoped(ended(id)) })
 
-        const eventsAfter = (id: JobId, after: number) =>
+        const ended = (id: JobId): Effect.Effect<Snapshot, JobNotFound | StoreError> =>
+          Effect.flatMap(store.get(id), (job) =>
+            isTerminal(job.status) ? get(id) : Effect.zipRight(store.awaitEvent(id, job.events), ended(id)),
+          )
+
+        const awaitEnd = (id: JobId, millis: number) =>
+          Effect.flatMap(RcMap.get(ends, id), Fiber.join).pipe(
+            Effect.scoped,
+            Effect.timeoutOption(millis),
+            Effect.flatMap(Option.match({ onNone: () => get(id), onSome: Effect.succeed })),
+          )
+
+        const eventsAfter = (id: JobId, after: number, limit?: number) =>
           Effect.gen(function* () {
-            let page = yield* store.events(id, after)
+            let page = yield* store.events(id, after, limit)
             if (page.events.length === 0 && !isTerminal(page.job.status)) {
               yield* store.awaitEvent(id, after)
-              page = yield* store.events(id, after)
+              page = yield* store.events(id, after, limit)
             }
             const last = page.events.at(-1)?.event ?? after
             return { ...page, ended: isTerminal(page.job.status) && last >= page.job.events }

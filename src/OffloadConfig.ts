@@ -15,7 +15,7 @@ import {
 } from "./OffloadConfig/Resources.js"
 import { secretFiles, secretText, secretTextOrPath, telemetrySecrets } from "./OffloadConfig/Secret.js"
 import { shares } from "./OffloadConfig/Shares.js"
-import { AllowedHost, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
+import { AllowedHost, NameServer, Secrets, Waits } from "./OffloadConfig/Webhooks.js"
 
 export { digestOf, type KnownCaller, resolve as resolveKeys } from "./OffloadConfig/Keys.js"
 export { type AdapterName, defaultLimits, type Limits, type Resource } from "./OffloadConfig/Resources.js"
@@ -340,16 +340,22 @@ export const settings = {
     schema: integer(1024, 67_108_864),
   }),
   maxStreams: setting("OFFLOAD_MAX_STREAMS", {
-    doc: "How many event streams may be open. One more is answered 429.",
+    doc: "How many event streams and waits for a job's end may be open. One more stream is answered 429; one more `Prefer: wait` is answered at once.",
     takes: "a whole number, 1 to 100000",
     default: "1000",
     schema: integer(1, 100_000),
   }),
   maxStreamsPerCaller: setting("OFFLOAD_MAX_STREAMS_PER_CALLER", {
-    doc: "How many event streams of a caller may be open. One more is answered 429. `auto`: with keys half of `OFFLOAD_MAX_STREAMS`, at least 10.",
+    doc: "How many event streams and waits of a caller may be open. `auto`: with keys half of `OFFLOAD_MAX_STREAMS`, at least 10.",
     takes: "a whole number, 1 to 100000, `auto`, or `none` for no limit",
     default: "auto",
     schema: orAuto(integer(1, 100_000)),
+  }),
+  maxUnread: setting("OFFLOAD_MAX_UNREAD_BYTES", {
+    doc: "How many bytes may wait in memory for clients to read them, of all callers together; with keys a caller may have half of it. A further answer becomes a 429, and a further stream that stands still is cut.",
+    takes: "bytes, 1048576 to 68719476736",
+    default: "134217728",
+    schema: integer(1_048_576, 68_719_476_736),
   }),
   idle: setting("OFFLOAD_IDLE_SECONDS", {
     doc: "How long a connection may take and give nothing before it is closed: a reader of events that stands still. A `Prefer: wait` that is longer is cut short by it.",
@@ -369,6 +375,12 @@ export const settings = {
     takes: "host names, addresses and CIDR ranges, with commas between them",
     default: "",
     schema: listOf(AllowedHost),
+  }),
+  dnsServers: setting("OFFLOAD_DNS_SERVERS", {
+    doc: "The name servers that are asked for the hosts of webhooks, in place of the machine's own. The machine's hosts file counts before them.",
+    takes: "addresses, with or without a port, such as `9.9.9.9` or `[::1]:53`, with commas between them; or nothing",
+    default: "",
+    schema: listOf(NameServer),
   }),
   webhookPermits: setting("OFFLOAD_WEBHOOK_PERMITS", {
     doc: "How many deliveries run at once, beside the permits of the resources.",

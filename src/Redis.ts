@@ -2,6 +2,7 @@
  * Connections to Redis, for the store and for the dispatch of jobs. A command answers or fails within `commandMillis`;
  * one that failed may have been applied all the same, so that each must be safe to apply twice.
  */
+import { createHash } from "node:crypto"
 import { Effect, Either, Schema, type Scope } from "effect"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { makeFamily, watch } from "./Redis/Liveness.js"
@@ -20,6 +21,9 @@ export class RedisError extends Schema.TaggedError<RedisError>()("RedisError", {
 
 /** Two of them, and what lies between, stay under the 2 s of the contract. */
 export const commandMillis = 900
+
+/** How long a sentinel is waited for before the next one is asked, in milliseconds. */
+const sentinelMillis = 1000
 
 export type Client = Redis | Cluster
 
@@ -67,6 +71,8 @@ const connect = ({ db, hosts, kind, master, password, secure, username }: Place,
         ...all,
         sentinels: [...hosts],
         name: master,
+        // One that is silent is passed over.
+        sentinelCommandTimeout: sentinelMillis,
         ...(secure ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
       })
     case "server":
@@ -136,3 +142,28 @@ export const open = (
     if (db !== 0) yield* command(() => client.select(db))
     return client
   })
+
+/** A script, and the digest by which a Redis knows it that has seen it. */
+export interface Script {
+  readonly lua: string
+  readonly sha: string
+}
+
+export const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
+
+/** Runs a script by its digest, or by its text where this Redis has not seen it yet. */
+export const run = async (
+  client: Client,
+  { lua, sha }: Script,
+  keys: ReadonlyArray<string>,
+  args: ReadonlyArray<string | number>,
+): Promise<unknown> => {
+  try {
+    return await client.evalsha(sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith("NOSCRIPT")) {
+      return await client.eval(lua, keys.length, ...keys, ...args)
+    }
+    throw error
+  }
+}

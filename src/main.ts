@@ -4,6 +4,7 @@ import { isatty } from "node:tty"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Cause, ConfigProvider, Console, Effect, Layer, Logger, LogLevel, Queue, Redacted, Runtime } from "effect"
 import { closeInherited } from "./Descriptors.js"
+import { Allowances } from "./Http/Allowances.js"
 import { url } from "./Http/Server.js"
 import * as Http from "./Http.js"
 import { isCommon } from "./Llm/Environment.js"
@@ -36,12 +37,15 @@ const ProviderLayer = Layer.setConfigProvider(
   ConfigProvider.fromMap(new Map(hidden.environment), { pathDelim: "_", seqDelim: "," }),
 )
 
+const exit = Effect.async<never>(() => process.exit(1))
+
 const StoreLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ data, lease, redisEviction, redisPrefix, redisUrl }) => {
     const url = Redacted.value(redisUrl)
     const store =
       url === ""
-        ? Lmdb.layer({ path: join(data, "store") })
+        ? // Its jobs run elsewhere by now, and so nothing of what it carries is to be waited for.
+          Lmdb.layer({ path: join(data, "store"), onLost: exit })
         : // Loaded where it is used: a start without it need not wait for its client.
           Layer.unwrapEffect(
             Effect.map(
@@ -71,6 +75,20 @@ const OffloadLayer = Layer.unwrapEffect(
         ),
   ),
 ).pipe(Layer.provide(Worker.layerLlm))
+
+/** What callers may have: of the fleet, where there is one. */
+const AllowancesLayer = Layer.unwrapEffect(
+  Effect.map(OffloadConfig, ({ redisUrl }) =>
+    Redacted.value(redisUrl) === ""
+      ? Allowances.layerMemory
+      : Layer.unwrapEffect(
+          Effect.map(
+            Effect.promise(() => import("./Http/Allowances/Redis.js")),
+            (Redis) => Redis.layer,
+          ),
+        ),
+  ),
+)
 
 const LoggerLayer = Layer.unwrapEffect(
   Effect.map(OffloadConfig, ({ log, logLevel }) => {
@@ -152,7 +170,7 @@ const SignalsLayer = Layer.unwrapEffect(
 )
 
 const ServiceLayer = Layer.scopedDiscard(Effect.all([reloading, warnOfSecrets, announce])).pipe(
-  Layer.provide(Http.layer),
+  Layer.provide(Http.layerAllowed(AllowancesLayer)),
   Layer.provide(Telemetry.sampling),
   Layer.provide(OffloadLayer),
   Layer.provide(Subprocess.layer),

@@ -103,6 +103,11 @@ describe("webhooks", () => {
   it("may go to hosts and ranges that are well-formed", () => {
     const entries = ["localhost", "hook_1.internal", "10.0.0.0/8", "192.168.1.1", "::1", "fd00::/8"]
     expect(Either.getOrThrow(read({ OFFLOAD_WEBHOOK_ALLOW_HOSTS: entries.join(", ") })).webhookAllow).toEqual(entries)
+    const servers = ["9.9.9.9", "9.9.9.9:5353", "2001:db8::1", "[::1]:53"]
+    expect(Either.getOrThrow(read({ OFFLOAD_DNS_SERVERS: servers.join(", ") })).dnsServers).toEqual(servers)
+    for (const wrong of ["dns.test", "9.9.9.9:0", "9.9.9.9:99999", "[9.9.9", "::1:x", "fe80::1%lo"]) {
+      expect(Either.isLeft(read({ OFFLOAD_DNS_SERVERS: wrong }))).toBe(true)
+    }
     for (const wrong of [
       "10.0.0.0/33",
       "fd00::/129",

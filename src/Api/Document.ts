@@ -55,12 +55,14 @@ const toOperation = (
   responses: Object.fromEntries(
     Object.entries(responses).flatMap(([status, response]): ReadonlyArray<[string, JsonObject]> => {
       if (Number(status) < 400) return [[status, toSuccess(`${method} ${path} ${status}`, response)]]
-      // An open call asks for no key.
-      const slugs = slugsIn(response).filter((slug) => !(slug === "unauthorized" && isOpen(path)))
+      const slugs = slugsIn(response).filter((slug) => !(isOpen(path) && ofCallers.includes(slug)))
       return slugs.length === 0 ? [] : [[status, toProblem(slugs)]]
     }),
   ),
 })
+
+/** Problems of callers alone: an open call asks for no key, and its answers are the same for everybody. */
+const ofCallers: ReadonlyArray<ProblemSlug> = ["unauthorized", "too-many-unread"]
 
 type Operation = NonNullable<OpenApi.OpenAPISpecPathItem[OpenApi.OpenAPISpecMethodName]>
 

@@ -21,12 +21,12 @@ export const problems = {
   "invalid-request": {
     status: 422,
     title: "The request is not valid",
-    doc: "A member of the body has a wrong value, is missing, or is unknown; `errors` names each one. Nothing was saved.",
+    doc: "A member of the body has a wrong value, is missing, or is unknown; `errors` names the first twenty. Or an object has more than 64 members, or the body more than 10000 values. Nothing was saved.",
   },
   "invalid-parameter": {
     status: 400,
     title: "A parameter is not valid",
-    doc: "A query parameter or a header has a wrong value or is there twice, or a query parameter is unknown; `errors` names each one where it can. Nothing was changed.",
+    doc: "A query parameter or a header has a wrong value or is there twice, or a query parameter is unknown, or there are more than 64 of them; `errors` names the first twenty where it can. Nothing was changed.",
   },
   "unknown-resource": {
     status: 422,
@@ -131,7 +131,12 @@ export const problems = {
   "too-many-streams": {
     status: 429,
     title: "Too many event streams are open",
-    doc: "OFFLOAD_MAX_STREAMS event streams are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+    doc: "OFFLOAD_MAX_STREAMS event streams and waits are open, or OFFLOAD_MAX_STREAMS_PER_CALLER of the caller. Close one, or ask with `GET /jobs/{id}` and `Prefer: wait`.",
+  },
+  "too-many-unread": {
+    status: 429,
+    title: "Too many answers wait to be read",
+    doc: "OFFLOAD_MAX_UNREAD_BYTES of earlier answers wait for clients that do not read them, or half of it for the caller's. What the call asked for is done; `Location` names a job that was saved. Read them, or close their connections, and ask again.",
   },
   "too-many-bytes": {
     status: 429,
@@ -218,20 +223,44 @@ export const schemaOf = <Slug extends ProblemSlug>(slug: Slug) =>
       }),
     )
 
-/** What a schema refused, member by member, each named by its JSON pointer (RFC 6901). */
+/** How many members are named: who has more to mend finds the rest with the next request. */
+const maxRefused = 20
+
+/** The longest pointer that is told: the name of an unknown member may be as long as a body. */
+const maxPointer = 200
+
+/**
+ * What a schema refused, each member named by its JSON pointer (RFC 6901): the first twenty. Looks at no more than ten
+ * times as many issues, because it sets each beside the others.
+ */
 export const refusedMembers = (error: ParseResult.ParseError): NonNullable<Extensions["errors"]> => {
-  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
-  // An optional member that is wrong inside is also said not to be absent: the deeper of the two says it better.
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error).slice(0, 10 * maxRefused)
   return issues
-    .filter((issue) => !issues.some((other) => isInside(issue.path, other.path)))
+    .filter((issue) => !issues.some((other) => saysBetter(other, issue)))
+    .slice(0, maxRefused)
     .map(({ message, path }) => ({
-      pointer: path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join(""),
+      pointer: path
+        .map((part) => `/${String(part).slice(0, maxPointer).replaceAll("~", "~0").replaceAll("/", "~1")}`)
+        .join("")
+        .slice(0, maxPointer),
       detail: message.replace(actual, "").slice(0, 200),
     }))
 }
 
+type Issue = ParseResult.ArrayFormatterIssue
+
+/** An optional member that is wrong is also said not to be absent: what is wrong with it says it better. */
+const saysBetter = (other: Issue, issue: Issue): boolean =>
+  isInside(issue.path, other.path) ||
+  (isAbsence(issue) && !isAbsence(other) && issue.path.length === other.path.length && starts(issue.path, other.path))
+
+const isAbsence = ({ message }: Issue): boolean => message.startsWith("Expected undefined")
+
 /** What the value was, unless that is a number or the like: a text may be a prompt, which no answer repeats. */
 const actual = /, actual (?!(?:[\d.e+-]+|true|false|null|undefined)$).*$/s
 
+const starts = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
+  path.every((part, index) => other[index] === part)
+
 const isInside = (path: ReadonlyArray<PropertyKey>, other: ReadonlyArray<PropertyKey>): boolean =>
-  other.length > path.length && path.every((part, index) => other[index] === part)
+  other.length > path.length && starts(path, other)

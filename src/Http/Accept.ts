@@ -13,11 +13,12 @@ import { OffloadConfig } from "../OffloadConfig.js"
 import { Admission, type RateLimitFields } from "./Admission.js"
 import { type Answer, write } from "./Answer.js"
 import { collect, decoder, isJson } from "./Body.js"
-import { type Caller, callerOf } from "./Caller.js"
+import { type Caller, callerOf, nobody } from "./Caller.js"
 import { accepted, toSubmission } from "./Jobs.js"
 import { Keyring } from "./Keyring.js"
 import { Problem, type ServiceError, toAnswer } from "./Problem.js"
 import { hasTwoKeys, hostsOf, isOwnHost } from "./Server.js"
+import { tooManyUnread, Unread } from "./Unread.js"
 
 /** Turns whatever a call fails with into the problem that it is answered with. */
 type OrProblem = <A, R>(call: Effect.Effect<A, Problem | ServiceError, R>) => Effect.Effect<A | Problem, never, R>
@@ -35,6 +36,7 @@ export const make = (orProblem: OrProblem) =>
     const offload = yield* Offload
     const admission = yield* Admission
     const keyring = yield* Keyring
+    const unread = yield* Unread
     const config = yield* OffloadConfig
     const clock = yield* Effect.clock
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
@@ -46,15 +48,24 @@ export const make = (orProblem: OrProblem) =>
       write(answer, response)
     }
 
+    /** An answer, unless too many bytes wait for its caller. */
+    const hand = (answer: Answer, caller: Caller["Type"], response: ServerResponse): void => {
+      const isHeld = unread.holdAnswer(caller, Buffer.byteLength(answer.body), response)
+      send(isHeld ? answer : toAnswer(tooManyUnread(answer.headers.location)), response)
+    }
+
     /** The short way's end: what is still to be done takes a fiber. */
     const finish = (
       rest: Effect.Effect<Submitted, Problem | ServiceError>,
+      caller: Caller["Type"],
       fields: RateLimitFields,
       response: ServerResponse,
     ): void => {
       run(
         Effect.map(orProblem(rest), (result) =>
-          send(result instanceof Problem ? toAnswer(result) : accepted(result.snapshot, fields), response),
+          result instanceof Problem
+            ? send(toAnswer(result), response)
+            : hand(accepted(result.snapshot, fields), caller, response),
         ),
       )
     }
@@ -64,7 +75,7 @@ export const make = (orProblem: OrProblem) =>
       try {
         act()
       } catch (defect) {
-        finish(Effect.die(defect), {}, response)
+        finish(Effect.die(defect), nobody, {}, response)
       }
     }
 
@@ -74,20 +85,27 @@ export const make = (orProblem: OrProblem) =>
       key: string | undefined,
       response: ServerResponse,
     ): void => {
-      const admitted = admission.take(caller, clock.unsafeCurrentTimeMillis())
-      if (Either.isLeft(admitted)) {
-        send(toAnswer(admitted.left), response)
-        return
-      }
-      const fields = admitted.right
+      admission.take(caller, clock.unsafeCurrentTimeMillis(), (admitted) => {
+        if (Either.isLeft(admitted)) finish(admitted.left, caller, {}, response)
+        else unlessBroken(response, () => save(body, caller, key, admitted.right, response))
+      })
+    }
+
+    const save = (
+      body: SubmitJob,
+      caller: Caller["Type"],
+      key: string | undefined,
+      fields: RateLimitFields,
+      response: ServerResponse,
+    ): void => {
       const submission = toSubmission(body, caller.name, key)
       const isBegun = offload.submit.begin?.(submission, (rest) => {
         if (isSubmitted(rest)) {
           const { snapshot } = rest.right
-          unlessBroken(response, () => send(accepted(snapshot, fields), response))
-        } else finish(rest, fields, response)
+          unlessBroken(response, () => hand(accepted(snapshot, fields), caller, response))
+        } else finish(rest, caller, fields, response)
       })
-      if (isBegun !== true) finish(offload.submit(submission), fields, response)
+      if (isBegun !== true) finish(offload.submit(submission), caller, fields, response)
     }
 
     return (request: IncomingMessage, response: ServerResponse): boolean => {

@@ -4,23 +4,26 @@ import { HttpServerRequest } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Effect, Either, Schema } from "effect"
 import { OffloadConfig } from "../OffloadConfig.js"
-import { fromParseError, Problem } from "./Problem.js"
+import { excessOf, sizeOf } from "./Bounds.js"
+import { fromParseError, Problem, tooMany } from "./Problem.js"
 
-/** A body of JSON, decoded; a problem where it is none (400), or where the schema does not take it (422). */
+/**
+ * A body of JSON, decoded; a problem where it is none (400), or where the schema does not take it (422). What is larger
+ * than any call needs is refused before it is decoded: see `Bounds.ts`.
+ */
 export const decoder = <A, I>(schema: Schema.Schema<A, I>): ((bytes: Uint8Array) => Either.Either<A, Problem>) => {
   const decode = Schema.decodeUnknownEither(schema, { errors: "all", onExcessProperty: "error" })
   return (bytes) => {
-    if (isTooDeep(bytes)) {
-      return Either.left(
-        new Problem({ slug: "invalid-json", detail: `The body is nested more than ${maxDepth} deep.` }),
-      )
-    }
+    const refused = sizeOf(bytes)
+    if (refused !== null) return Either.left(new Problem(refused))
     let value: unknown
     try {
       value = JSON.parse(utf8.decode(bytes))
     } catch {
       return Either.left(new Problem({ slug: "invalid-json", detail: "The body is not well-formed JSON in UTF-8." }))
     }
+    const excess = excessOf(value)
+    if (excess !== null) return Either.left(tooMany("invalid-request", excess))
     return Either.mapLeft(decode(value), (error) => fromParseError("invalid-request", error))
   }
 }
@@ -54,26 +57,6 @@ const utf8 = new TextDecoder("utf-8", { fatal: true })
 /** Whether a Content-Type says that a body is JSON. */
 export const isJson = (contentType: string | undefined): boolean =>
   contentType !== undefined && /^application\/(json|[a-z0-9.+-]+\+json)\s*(;|$)/i.test(contentType.trim())
-
-/** How deep arrays and objects may be nested: far more than any call needs. */
-const maxDepth = 64
-
-/** Told before it is parsed: what is nested deeply costs far more than its length says. */
-export const isTooDeep = (json: Uint8Array): boolean => {
-  let depth = 0
-  let inString = false
-  for (let at = 0; at < json.length; at++) {
-    const byte = json[at]
-    if (inString) {
-      if (byte === 0x5c) at++
-      else if (byte === 0x22) inString = false
-    } else if (byte === 0x22) inString = true
-    else if (byte === 0x5b || byte === 0x7b) {
-      if (++depth > maxDepth) return true
-    } else if (byte === 0x5d || byte === 0x7d) depth--
-  }
-  return false
-}
 
 /** Reads a body of at most `limit` bytes, and calls back once. The returned function gives it up. */
 export const collect = (

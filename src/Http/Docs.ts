@@ -4,9 +4,10 @@
  */
 import { existsSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { HttpRouter, HttpServerResponse } from "@effect/platform"
+import { HttpRouter } from "@effect/platform"
 import { Effect } from "effect"
 import { openApiDocument } from "../Api/Document.js"
+import * as Assets from "./Assets.js"
 import { Problem } from "./Problem.js"
 
 /** What is made when it is first asked for, and kept: a start need not wait for it. */
@@ -19,13 +20,10 @@ const lazily = <A>(make: () => A): (() => A) => {
 }
 
 const document = lazily(() =>
-  HttpServerResponse.text(JSON.stringify(openApiDocument()), {
-    contentType: "application/json",
-    headers: { "cache-control": "no-cache" },
-  }),
+  Assets.make(Buffer.from(JSON.stringify(openApiDocument())), "application/json", { "cache-control": "no-cache" }),
 )
 
-export const openApi = Effect.sync(document)
+export const openApi = Effect.suspend(() => Assets.respond(document()))
 
 /** `data:` is for the icons that stand in Swagger UI's own style sheet. */
 const contentSecurityPolicy = [
@@ -61,48 +59,49 @@ const start = `SwaggerUIBundle({
 })
 `
 
-const asset = (text: string, contentType: string) =>
-  HttpServerResponse.text(text, {
-    contentType,
-    headers: { "cache-control": "max-age=3600", "x-content-type-options": "nosniff" },
-  })
+const fields = { "cache-control": "max-age=3600", "x-content-type-options": "nosniff" }
 
 const javascript = "text/javascript; charset=utf-8"
 
 /** Where the build put the files, seen from this one: compiled, or in the bundle. */
 const places = ["./docs/", "../Http/docs/"]
 
-/** A file of the build; none where nothing was built. */
-const built = (name: string, contentType: string): ReadonlyArray<[string, HttpServerResponse.HttpServerResponse]> => {
-  const files = places.map((place) => fileURLToPath(new URL(place + name, import.meta.url)))
-  const file = files.find(existsSync)
-  return file === undefined ? [] : [[name, asset(readFileSync(file, "utf8"), contentType)]]
+/** The bytes of a file of the build; `null` where nothing was built. */
+const read = (name: string): Uint8Array | null => {
+  const file = places.map((place) => fileURLToPath(new URL(place + name, import.meta.url))).find(existsSync)
+  return file === undefined ? null : readFileSync(file)
+}
+
+const built = (name: string, contentType: string): ReadonlyArray<[string, Assets.Asset]> => {
+  const body = read(name)
+  return body === null ? [] : [[name, Assets.make(body, contentType, fields, (coding) => read(`${name}.${coding}`))]]
 }
 
 /** Read once. What is not among these names cannot be asked for, whatever a path says. */
 const assets = lazily(
-  (): ReadonlyMap<string, HttpServerResponse.HttpServerResponse> =>
+  (): ReadonlyMap<string, Assets.Asset> =>
     new Map([
       ...built("swagger-ui.css", "text/css; charset=utf-8"),
       ...built("swagger-ui-bundle.js", javascript),
-      ["start.js", asset(start, javascript)],
+      ["start.js", Assets.make(Buffer.from(start), javascript, fields)],
     ]),
 )
 
-export const docs = Effect.succeed(
-  HttpServerResponse.text(page, {
-    contentType: "text/html; charset=utf-8",
-    headers: {
-      "cache-control": "no-cache",
-      "content-security-policy": contentSecurityPolicy,
-      "referrer-policy": "no-referrer",
-      "x-content-type-options": "nosniff",
-    },
+const pageAsset = lazily(() =>
+  Assets.make(Buffer.from(page), "text/html; charset=utf-8", {
+    "cache-control": "no-cache",
+    "content-security-policy": contentSecurityPolicy,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
   }),
 )
+
+export const docs = Effect.suspend(() => Assets.respond(pageAsset()))
 
 export const docsAsset = Effect.gen(function* () {
   const { params } = yield* HttpRouter.RouteContext
   const found = assets().get(params.file ?? "")
-  return found ?? (yield* new Problem({ slug: "not-found", detail: "The page has no such part." }))
+  return yield* found === undefined
+    ? new Problem({ slug: "not-found", detail: "The page has no such part." })
+    : Assets.respond(found)
 })

@@ -5,14 +5,14 @@
 import type { ServerResponse } from "node:http"
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Chunk, Context, Effect, Fiber, Layer, Option, Schedule, type Scope, Stream } from "effect"
+import { Context, Effect, Fiber, Layer, Schedule, type Scope } from "effect"
 import { set } from "../Metrics.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { Caller, isCurrent } from "./Caller.js"
 import { corsFields } from "./Cors.js"
 import { Keyring } from "./Keyring.js"
-import { Problem } from "./Problem.js"
-import { slices } from "./Slices.js"
+import { inSlices } from "./Slices.js"
+import { Unread } from "./Unread.js"
 
 const heartbeatSeconds = 15
 
@@ -30,27 +30,16 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
     readonly end: Effect.Effect<void>
     /** Ends the streams whose key is no longer that of their caller; answers how many. */
     readonly endRevoked: Effect.Effect<number>
-    /** Whether no more may be open, of all callers or of this one. */
-    readonly areFull: (caller: string) => boolean
-    /** Counts a stream of the current fiber for as long as the scope lasts, and gives its reader a heartbeat. */
+    /** Knows a stream of the current fiber for as long as the scope lasts, and gives its reader a heartbeat. */
     readonly open: (caller: Caller["Type"], response: ServerResponse) => Effect.Effect<void, never, Scope.Scope>
   }
 >() {
-  static readonly layer: Layer.Layer<EventStreams, never, Keyring | OffloadConfig> = Layer.scoped(
+  static readonly layer: Layer.Layer<EventStreams, never, Keyring> = Layer.scoped(
     EventStreams,
     Effect.gen(function* () {
-      const { maxStreams, maxStreamsPerCaller } = yield* OffloadConfig
       const keyring = yield* Keyring
       const readers = new Set<Reader>()
-      const counts = new Map<string, number>()
       let ended = false
-
-      const count = ({ name }: Caller["Type"], change: 1 | -1) => {
-        const now = (counts.get(name) ?? 0) + change
-        if (now > 0) counts.set(name, now)
-        else counts.delete(name)
-        set("offload_event_streams", {}, readers.size)
-      }
 
       // One timer for all: each reader hears of it within the time, whenever it came.
       yield* Effect.sync(() => {
@@ -69,9 +58,6 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
           const revoked = [...readers].filter(({ caller }) => !isCurrent(caller, keyring.callers()))
           return Effect.as(endAll(revoked), revoked.length)
         }),
-        areFull: (caller) =>
-          readers.size >= maxStreams ||
-          (maxStreamsPerCaller !== null && (counts.get(caller) ?? 0) >= maxStreamsPerCaller),
         open: (caller, response) =>
           Effect.withFiberRuntime((fiber) =>
             Effect.asVoid(
@@ -79,7 +65,7 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
                 Effect.suspend(() => {
                   const reader: Reader = { caller, response, fiber }
                   readers.add(reader)
-                  count(caller, 1)
+                  set("offload_event_streams", {}, readers.size)
                   // Its key may have been removed since the call began.
                   const isOver = ended || !isCurrent(caller, keyring.callers())
                   return isOver ? Effect.interrupt : Effect.succeed(reader)
@@ -87,7 +73,7 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
                 (reader) =>
                   Effect.sync(() => {
                     readers.delete(reader)
-                    count(caller, -1)
+                    set("offload_event_streams", {}, readers.size)
                   }),
               ),
             ),
@@ -97,22 +83,13 @@ export class EventStreams extends Context.Tag("effect-offload/EventStreams")<
   )
 }
 
-/** Refuses a stream above `OFFLOAD_MAX_STREAMS`, or above those that the caller may have. */
-export const requireStream = (caller: string) =>
-  Effect.flatMap(EventStreams, ({ areFull }) =>
-    areFull(caller)
-      ? new Problem({
-          slug: "too-many-streams",
-          detail: "No further event stream can be opened now.",
-          headers: { "retry-after": "5" },
-        })
-      : Effect.void,
-  )
-
 /** The next messages of a stream, joined; `null` at its end. */
 export type Pull<E> = Effect.Effect<string | null, E>
 
-/** Answers with server-sent events, counted as an open stream. Ends the answer itself, at the end of the messages. */
+/**
+ * Answers with server-sent events. Ends the answer itself, at the end of the messages. The place of the stream is taken
+ * before: see `Admission.stream`.
+ */
 export const eventStream = <E extends { readonly message: string }>(pull: Pull<E>) =>
   Effect.gen(function* () {
     const caller = yield* Caller
@@ -129,7 +106,8 @@ export const eventStream = <E extends { readonly message: string }>(pull: Pull<E
     const response = NodeHttpServerRequest.toServerResponse(request)
     yield* (yield* EventStreams).open(caller, response)
     response.writeHead(200, headers)
-    yield* pump(pull, response).pipe(
+    const { hold } = yield* Unread
+    yield* pump(pull, response, (bytes) => hold(caller, bytes)).pipe(
       // The reader comes again, and is told then what is wrong.
       Effect.catchAll((error) =>
         Effect.logWarning("an event stream was cut").pipe(
@@ -139,26 +117,24 @@ export const eventStream = <E extends { readonly message: string }>(pull: Pull<E
       Effect.ensuring(Effect.sync(() => response.end())),
     )
     return HttpServerResponse.empty()
-  }).pipe(Effect.scoped, Effect.withScheduler(slices))
+  }).pipe(Effect.scoped, inSlices)
 
-const pump = <E>(pull: Pull<E>, response: ServerResponse): Effect.Effect<void, E> =>
+/** The reader stands still beside too many others of its caller: it may resume where it is. */
+const tooMuchWaits = { message: "too many bytes wait for the caller's readers" }
+
+type Hold = (bytes: number) => (() => void) | null
+
+const pump = <E>(pull: Pull<E>, response: ServerResponse, hold: Hold): Effect.Effect<void, E | typeof tooMuchWaits> =>
   Effect.flatMap(pull, (text) => {
     if (text === null) return Effect.void
-    const next = pump(pull, response)
-    return text === "" || response.write(text) ? next : Effect.zipRight(drained(response), next)
+    const next = pump(pull, response, hold)
+    if (text === "" || response.write(text)) return next
+    const release = hold(response.writableLength)
+    if (release !== null) return Effect.zipRight(Effect.ensuring(drained(response), Effect.sync(release)), next)
+    // What it was given is in its socket, and goes with it.
+    response.destroy()
+    return Effect.fail(tooMuchWaits)
   })
-
-/** Pulls a stream of messages. */
-export const pullOf = <E, R>(messages: Stream.Stream<string, E, R>): Effect.Effect<Pull<E>, never, R | Scope.Scope> =>
-  Effect.flatMap(Effect.context<R>(), (context) =>
-    Effect.map(Stream.toPull(messages), (pull) =>
-      pull.pipe(
-        Effect.map(Chunk.join("")),
-        Effect.catchAll((end) => (Option.isNone(end) ? Effect.succeed(null) : Effect.fail(end.value))),
-        Effect.provide(context),
-      ),
-    ),
-  )
 
 /** Waits until the reader has taken what was written. One that goes away interrupts the fiber. */
 const drained = (response: ServerResponse): Effect.Effect<void> =>

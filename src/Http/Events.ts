@@ -9,9 +9,11 @@ import { EventsHeaders } from "../Api.js"
 import { toIso } from "../Job/Plausible.js"
 import { type Event, isTerminal, type Job } from "../Job.js"
 import { Offload } from "../Offload.js"
+import { Admission } from "./Admission.js"
 import { ownJob } from "./Caller.js"
-import { eventStream, requireStream } from "./EventStreams.js"
+import { eventStream } from "./EventStreams.js"
 import { requestHeaders } from "./Jobs.js"
+import { paged } from "./LogPages.js"
 
 export const jobEvents = Effect.gen(function* () {
   const offload = yield* Offload
@@ -21,8 +23,9 @@ export const jobEvents = Effect.gen(function* () {
 
   // The reader has everything, `done` included: 204 tells an EventSource not to come again.
   if (isTerminal(job.status) && after > job.events) return HttpServerResponse.empty({ status: 204 })
-  yield* requireStream(job.caller)
+  yield* (yield* Admission).stream(job.caller)
 
+  const read = paged((from, limit) => offload.eventsAfter(id, from, limit))
   let from = Math.min(after, job.events)
   let head = "retry: 1000\n\n"
   let ended = false
@@ -33,14 +36,14 @@ export const jobEvents = Effect.gen(function* () {
       head = ""
       return Effect.succeed(text)
     }
-    return Effect.map(offload.eventsAfter(id, from), (page) => {
+    return Effect.map(read(from), (page) => {
       from = page.events.at(-1)?.event ?? from
       ended = page.ended
       return page.events.map(encode).join("") + (ended ? done(page.job) : "")
     })
   })
   return yield* eventStream(pull)
-})
+}).pipe(Effect.scoped)
 
 const encode = (event: Event): string => {
   switch (event.type) {

@@ -2,16 +2,18 @@
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Schema } from "effect"
 import { ListQuery, SubmitHeaders, SubmitJob } from "../Api.js"
-import { isTerminal } from "../Job.js"
+import { isTerminal, type Job } from "../Job.js"
 import { Offload, type Snapshot, type Submission } from "../Offload.js"
 import { Admission, type RateLimitFields } from "./Admission.js"
 import { type Answer, jsonAnswer, respond } from "./Answer.js"
 import { jsonBody } from "./Body.js"
+import { excessOf } from "./Bounds.js"
 import { Caller, ownJob, ownJobOrDelivery } from "./Caller.js"
 import { idempotencyOf } from "./Fingerprint.js"
 import { waitSeconds } from "./Prefer.js"
-import { fromParseError, Problem } from "./Problem.js"
+import { fromParseError, Problem, tooMany } from "./Problem.js"
 import * as Representation from "./Representation.js"
+import { inSlices } from "./Slices.js"
 
 const readSubmission = jsonBody(SubmitJob)
 
@@ -51,23 +53,31 @@ export const submit = (body: SubmitJob, call?: string) =>
 
 export const submitJob = Effect.gen(function* () {
   const { rateLimit, snapshot } = yield* submit(yield* readSubmission)
-  return yield* answer(snapshot, 202, rateLimit)
+  return yield* answer(snapshot.job, Effect.succeed(snapshot), 202, rateLimit)
 })
 
 export const getJob = Effect.gen(function* () {
   const offload = yield* Offload
-  const { id } = yield* ownJob
-  return yield* answer(yield* offload.get(id), 200)
+  const job = yield* ownJob
+  return yield* answer(job, offload.get(job.id), 200)
 })
 
 export const listJobs = Effect.gen(function* () {
   const offload = yield* Offload
-  const parameters = yield* HttpServerRequest.ParsedSearchParams
-  const query = yield* Effect.mapError(decodeQuery(parameters), (error) => fromParseError("invalid-parameter", error))
+  const query = yield* Effect.mapError(decodeQuery(yield* queryParameters), (error) =>
+    fromParseError("invalid-parameter", error),
+  )
   const { name: caller } = yield* Caller
   const page = yield* offload.list({ caller, ...query })
   return json({ jobs: page.jobs.map(Representation.jobSummary), cursor: page.cursor })
 })
+
+/** Those of the current request, before they are decoded. */
+export const queryParameters = Effect.filterOrFail(
+  HttpServerRequest.ParsedSearchParams,
+  (parameters) => excessOf(parameters) === null,
+  () => tooMany("invalid-parameter", ""),
+)
 
 const decodeQuery = Schema.decodeUnknown(ListQuery, { errors: "all", onExcessProperty: "error" })
 
@@ -90,10 +100,11 @@ export const retryJob = Effect.gen(function* () {
   }
   if (deliveryOf !== null) {
     const rateLimit = yield* (yield* Admission).submit(yield* Caller)
-    return yield* answer(yield* offload.redeliver(id), 202, rateLimit)
+    const delivery = yield* offload.redeliver(id)
+    return yield* answer(delivery.job, Effect.succeed(delivery), 202, rateLimit)
   }
   const { rateLimit, snapshot } = yield* submit(again(yield* offload.get(id)), `POST /jobs/${id}/retry`)
-  return yield* answer(snapshot, 202, rateLimit)
+  return yield* answer(snapshot.job, Effect.succeed(snapshot), 202, rateLimit)
 })
 
 const again = ({ input, job }: Snapshot): SubmitJob => ({
@@ -132,27 +143,50 @@ export const accepted = (snapshot: Snapshot, headers: RateLimitFields): Answer =
     ...headers,
   })
 
-/** Answers a job, after the wait that the caller asked for; `pending` is the status of one that has not ended. */
-const answer = (snapshot: Snapshot, pending: 200 | 202, headers: RateLimitFields = {}) =>
+/**
+ * Answers a job, `now` or after the wait that the caller asked for; `pending` is the status of one that has not ended.
+ */
+const answer = <E, R>(
+  { caller, id, status }: Job,
+  now: Effect.Effect<Snapshot, E, R>,
+  pending: 200 | 202,
+  headers: RateLimitFields = {},
+) =>
   Effect.gen(function* () {
     const offload = yield* Offload
     const request = yield* HttpServerRequest.HttpServerRequest
-    const wait = waitSeconds(request.headers.prefer)
-    const { id } = snapshot.job
-    const last = wait === null || isTerminal(snapshot.job.status) ? snapshot : yield* offload.awaitEnd(id, wait * 1000)
-    return json(Representation.job(last), isTerminal(last.job.status) ? 200 : pending, {
-      ...(pending === 202 ? { location: `/jobs/${id}` } : {}),
-      ...(wait === null ? {} : { "preference-applied": `wait=${wait}` }),
-      ...pace(last),
-      ...headers,
+    const asked = waitSeconds(request.headers.prefer)
+    const isOver = isTerminal(status)
+    // A preference may be left aside (RFC 7240): where no further wait may be open, the answer comes at once.
+    const wait = asked === null || isOver || (yield* (yield* Admission).wait(caller)) ? asked : null
+    const last = yield* wait === null || isOver ? now : inSlices(offload.awaitEnd(id, wait * 1000))
+    return HttpServerResponse.uint8Array(bodyOf(last), {
+      status: isTerminal(last.job.status) ? 200 : pending,
+      contentType: "application/json",
+      headers: {
+        "cache-control": "no-store",
+        ...(pending === 202 ? { location: `/jobs/${id}` } : {}),
+        ...(wait === null ? {} : { "preference-applied": `wait=${wait}` }),
+        ...pace(last),
+        ...headers,
+      },
     })
-  })
+  }).pipe(Effect.scoped)
 
 /** When to ask again, in seconds: soon while it runs, later the longer it has to wait. */
 const pace = ({ job, queue }: Snapshot): Readonly<Record<string, string>> => {
   if (isTerminal(job.status)) return {}
   const wait = queue?.expectedStartAt == null ? 0 : queue.expectedStartAt - Date.now()
   return { "retry-after": String(Math.min(60, Math.max(1, Math.ceil(wait / 1000)))) }
+}
+
+/** Those who waited for the same end are handed the same bytes. */
+const bodies = new WeakMap<Snapshot, Uint8Array>()
+
+const bodyOf = (snapshot: Snapshot): Uint8Array => {
+  const body = bodies.get(snapshot) ?? Buffer.from(JSON.stringify(Representation.job(snapshot)))
+  bodies.set(snapshot, body)
+  return body
 }
 
 const millis = (seconds: number | undefined) => (seconds === undefined ? undefined : Math.round(seconds * 1000))

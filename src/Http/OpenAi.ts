@@ -2,21 +2,24 @@
  * The calls under `/v1`: the same jobs, seen through OpenAI's Responses API in background mode. It keeps nothing of its
  * own. `docs/openai.md` says what is the same and what is not.
  */
-import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { Effect, Either, Schema, Stream } from "effect"
+import { HttpRouter, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { Effect, Either, Schema } from "effect"
 import { isTerminal } from "../Job.js"
 import { Offload, type Snapshot } from "../Offload.js"
 import { OffloadConfig } from "../OffloadConfig.js"
+import { Admission } from "./Admission.js"
 import { jsonBody } from "./Body.js"
 import { Caller, own } from "./Caller.js"
-import { eventStream, pullOf, requireStream } from "./EventStreams.js"
-import { json, submit } from "./Jobs.js"
+import { eventStream } from "./EventStreams.js"
+import { json, queryParameters, submit } from "./Jobs.js"
+import { paged } from "./LogPages.js"
 import * as OpenAiError from "./OpenAi/Error.js"
-import * as Events from "./OpenAi/Events.js"
+import * as Reading from "./OpenAi/Reading.js"
 import * as Request from "./OpenAi/Request.js"
 import * as Response from "./OpenAi/Response.js"
 import { maxWaitSeconds } from "./Prefer.js"
 import type { Problem } from "./Problem.js"
+import { inSlices } from "./Slices.js"
 
 /** Whether a request is for these calls. */
 export const speaks = (url: string): boolean => url.startsWith("/v1/")
@@ -34,11 +37,11 @@ const create = Effect.gen(function* () {
   const request = yield* Request.decode(yield* readBody)
   const submission = yield* Request.toSubmission(request, resources)
   // Before the job is saved: a client that is refused comes again, and would have it saved twice.
-  if (request.stream === true) yield* requireStream(caller)
+  if (request.stream === true || request.background !== true) yield* (yield* Admission).stream(caller)
   const { rateLimit, snapshot } = yield* submit(submission, "POST /v1/responses")
   const response = yield* request.stream === true ? stream(snapshot, -1) : answer(snapshot, request)
   return HttpServerResponse.setHeaders(response, rateLimit)
-})
+}).pipe(Effect.scoped)
 
 /** Waits, for as long as the client does, unless it asked not to. */
 const answer = (snapshot: Snapshot, request: Request.Request) =>
@@ -47,7 +50,7 @@ const answer = (snapshot: Snapshot, request: Request.Request) =>
     const { id, status } = snapshot.job
     const isNow = request.background === true || isTerminal(status)
     return json({
-      ...Response.fromSnapshot(isNow ? snapshot : yield* offload.awaitEnd(id, Number.POSITIVE_INFINITY)),
+      ...Response.fromSnapshot(isNow ? snapshot : yield* inSlices(offload.awaitEnd(id, Number.POSITIVE_INFINITY))),
       background: request.background ?? false,
       parallel_tool_calls: request.parallel_tool_calls ?? true,
       user: request.user ?? null,
@@ -64,25 +67,24 @@ const decodeQuery = Schema.decodeUnknownEither(Query, { errors: "all", onExcessP
 
 const retrieve = Effect.gen(function* () {
   const offload = yield* Offload
-  const parameters = yield* HttpServerRequest.ParsedSearchParams
-  const query = yield* Either.mapLeft(decodeQuery(parameters), (error) => OpenAiError.fromParseError(error))
+  const query = yield* Either.mapLeft(decodeQuery(yield* queryParameters), (error) => OpenAiError.fromParseError(error))
   const { caller, id } = yield* ownResponse
   if (query.stream !== "true") {
     if (query.starting_after !== undefined) return yield* OpenAiError.unsupported("starting_after")
     return json(Response.fromSnapshot(yield* offload.get(id)))
   }
-  yield* requireStream(caller)
+  yield* (yield* Admission).stream(caller)
   return yield* stream(yield* offload.get(id), query.starting_after ?? -1)
-})
+}).pipe(Effect.scoped)
 
-/** Answers when the processes of the job are gone, or after a minute with the response as it is. */
+/** Answers when the processes of the job are gone; after a minute, or where no further wait may be open, with the response as it is. */
 const cancel = Effect.gen(function* () {
   const offload = yield* Offload
-  const { id } = yield* ownResponse
+  const { caller, id } = yield* ownResponse
   const asked = yield* offload.cancel(id)
-  const isOver = isTerminal(asked.job.status)
-  return json(Response.fromSnapshot(isOver ? asked : yield* offload.awaitEnd(id, maxWaitSeconds * 1000)))
-})
+  const isNow = isTerminal(asked.job.status) || !(yield* (yield* Admission).wait(caller))
+  return json(Response.fromSnapshot(isNow ? asked : yield* inSlices(offload.awaitEnd(id, maxWaitSeconds * 1000))))
+}).pipe(Effect.scoped)
 
 const remove = Effect.gen(function* () {
   const offload = yield* Offload
@@ -111,20 +113,18 @@ const ownResponse = Effect.gen(function* () {
   return yield* Effect.catchTags(own(Response.jobIdOf(id)), { JobNotFound: missing, Problem: missing })
 })
 
-/** Streams the events after number `after`: all of them are told again, and those that the reader has are left out. */
+/** Streams the events after number `after`. */
 const stream = ({ input, job }: Snapshot, after: number) =>
-  Effect.gen(function* () {
-    const offload = yield* Offload
-    const ended = Effect.map(offload.job(job.id), (last) => ({ type: "ended" as const, job: last }))
-    const log = Stream.concat(offload.events(job.id, 0), Stream.fromEffect(ended))
-    const pull = yield* pullOf(
-      Events.messages(job, input, log).pipe(
-        Stream.filter((message) => message.sequence_number > after),
-        Stream.map(Events.encode),
+  Effect.flatMap(Offload, (offload) =>
+    eventStream(
+      Reading.pull(
+        job,
+        input,
+        after,
+        paged((from, limit) => offload.eventsAfter(job.id, from, limit)),
       ),
-    )
-    return yield* eventStream(pull)
-  }).pipe(Effect.scoped)
+    ),
+  )
 
 /** Methods and paths of these calls. */
 const routes = [

@@ -18,6 +18,7 @@ import {
   type WebhooksNotConfigured,
 } from "../Offload.js"
 import { type Answer, respond } from "./Answer.js"
+import { maxMembers } from "./Bounds.js"
 
 /** What a call is answered with when it cannot be done. */
 export class Problem extends Data.TaggedError("Problem")<{
@@ -148,6 +149,16 @@ export const fromParseError = (
       .map(({ detail, pointer }) => (pointer === "" ? detail : `${pointer.slice(1)}: ${detail}`))
       .join("; ")
       .slice(0, 1000),
-    extensions: { errors: errors.slice(0, 20) },
+    extensions: { errors },
+  })
+}
+
+/** An object of a body, named by its JSON pointer, or a query, with more members than any call knows. */
+export const tooMany = (slug: "invalid-request" | "invalid-parameter", pointer: string): Problem => {
+  const at = pointer.slice(0, 200)
+  return new Problem({
+    slug,
+    detail: `${at === "" ? "It" : at.slice(1)} has more than ${maxMembers} members.`,
+    extensions: { errors: [{ pointer: at, detail: `at most ${maxMembers} members` }] },
   })
 }

@@ -13,6 +13,7 @@ import { Context, Effect, Layer, type Scope } from "effect"
 import { mediaType } from "../Api/Problem.js"
 import { OffloadConfig, type Values } from "../OffloadConfig.js"
 import { write } from "./Answer.js"
+import * as Pipeline from "./Pipeline.js"
 import { Problem, toAnswer, toDocument } from "./Problem.js"
 
 /** Milliseconds. A header must come within the first, a whole request within the second. */
@@ -27,7 +28,10 @@ const closeGrace = 1000
 export class Connections extends Context.Tag("effect-offload/Connections")<
   Connections,
   {
-    /** Hands each request to a listener, for as long as the scope lasts. Before and after it each is answered 503. */
+    /**
+     * Hands each request to a listener, one at a time of a connection, for as long as the scope lasts. Before and after it
+     * each is answered 503.
+     */
     readonly serve: (listener: RequestListener) => Effect.Effect<void, never, Scope.Scope>
     /** Stops listening, gives open connections a moment to finish, and closes them: this takes no longer than that. */
     readonly close: Effect.Effect<void>
@@ -43,21 +47,27 @@ export const layer = Layer.unwrapEffect(
     const server = createServer({ headersTimeout, requestTimeout, keepAliveTimeout, connectionsCheckingInterval: 5000 })
     // Also ends a connection whose reader takes nothing: what waits for it is bounded, and so is how long.
     server.timeout = idle
-    server.on("clientError", refuse)
-    server.on("request", notServing)
+    let listener = notServing
+    const pipeline = Pipeline.make((request, response) => listener(request, response))
+    server.on("clientError", refuse(pipeline)).on("request", pipeline.listener)
     return Layer.merge(
       NodeHttpServer.layer(() => server, { host, port }),
-      Layer.succeed(Connections, connections(server)),
+      Layer.succeed(
+        Connections,
+        connections(server, (to) => {
+          listener = to
+        }),
+      ),
     )
   }),
 )
 
-const connections = (server: NodeServer): Connections["Type"] => ({
+const connections = (server: NodeServer, serve: (listener: RequestListener) => void): Connections["Type"] => ({
   serve: (listener) =>
     Effect.asVoid(
       Effect.acquireRelease(
-        Effect.sync(() => server.off("request", notServing).on("request", listener)),
-        () => Effect.sync(() => server.off("request", listener).on("request", notServing)),
+        Effect.sync(() => serve(listener)),
+        () => Effect.sync(() => serve(notServing)),
       ),
     ),
   close: Effect.async((resume) => {
@@ -110,8 +120,11 @@ export const isOwnHost = (
   return loopbackNames.includes(name) || hosts.some((own) => own.toLowerCase() === name)
 }
 
-const refuse = (error: Error & { readonly code?: string }, socket: Socket) => {
-  if (error.code === "ECONNRESET" || !socket.writable) {
+const refuse = (pipeline: Pipeline.Pipeline) => (error: Error & { readonly code?: string }, socket: Socket) => {
+  const middle = pipeline.middleOf(socket)
+  // What waits in the socket is late because nobody reads it.
+  if (middle === "held" && error.code === "ERR_HTTP_REQUEST_TIMEOUT") return
+  if (middle !== null || error.code === "ECONNRESET" || !socket.writable) {
     socket.destroy()
     return
   }

@@ -2,7 +2,7 @@
  * A scheduler that gives the event loop back every few milliseconds, however many fibers want to go on: for those that
  * are woken, or interrupted, by the thousand at once.
  */
-import { Scheduler } from "effect"
+import { Effect, Scheduler } from "effect"
 
 /** How long fibers may go on before others get the event loop, in milliseconds. */
 const sliceMillis = 5
@@ -37,5 +37,9 @@ const make = (): Scheduler.Scheduler => {
   }
 }
 
+/** Goes on in slices, beside all others that do. */
+export const inSlices = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.withScheduler(effect, slices)
+
 /** One for the process: what it shares out is the process's event loop. */
-export const slices: Scheduler.Scheduler = make()
+const slices: Scheduler.Scheduler = make()

@@ -36,8 +36,8 @@ export interface Cgroups {
   readonly make: (sequence: number, processes: number | null) => Cgroup | null
   /** Kills and removes what earlier runs of this installation left behind; resolves to how many processes that were. */
   readonly sweep: () => Promise<number>
-  /** Removes what is empty. */
-  readonly close: () => void
+  /** Removes what is empty, when those that are being removed are. */
+  readonly close: () => Promise<void>
 }
 
 const read = (path: string): string => {
@@ -162,6 +162,7 @@ export const open = ({ installation, owner }: Identity): Cgroups | null => {
   const found = limiting ?? usable[0]
   if (found === undefined) return null
   const { folder: parent, mount } = found
+  const removing = new Set<Promise<unknown>>()
 
   return {
     mount,
@@ -180,8 +181,13 @@ export const open = ({ installation, owner }: Identity): Cgroups | null => {
         isLimited: processes !== null && write(join(folder, "pids.max"), String(processes)),
         kill: () => killAll(folder),
         remove: async () => {
+          // The launcher has removed it, as a rule.
+          if (!existsSync(folder)) return
           // What has ended stays counted until its parent has looked.
-          await until(() => removeNow(folder))
+          const removed = until(() => removeNow(folder))
+          removing.add(removed)
+          await removed
+          removing.delete(removed)
         },
       }
     },
@@ -196,7 +202,8 @@ export const open = ({ installation, owner }: Identity): Cgroups | null => {
       }
       return killed
     },
-    close: () => {
+    close: async () => {
+      await Promise.all(removing)
       const own = join(parent, `${prefix}${owner}-service`)
       if (existsSync(own)) {
         write(join(parent, "cgroup.subtree_control"), "-pids")

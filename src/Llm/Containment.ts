@@ -2,9 +2,11 @@
  * How the processes of an attempt are held together, so that all of them can be ended, and end with the service.
  *
  * - `namespace` (Linux): a PID namespace. Nothing leaves it, and the kernel ends it with its first process.
- * - `group`: a process group, whose leader adopts and ends what leaves it (`Reaper.ts`). Where there is none, or it was
- *   killed, what left the group is found by its cgroup, where the service may make one, else by a search for what it
- *   inherited (`Marker.ts`).
+ * - `group`: a process group, whose leader adopts and ends what leaves it. Where it cannot, or it was killed, what left
+ *   the group is found by its cgroup, where the service may make one, else by a search for what it inherited
+ *   (`Marker.ts`).
+ *
+ * Both are made by the launcher (`launcher.pl`), of which the leader is a fork.
  *
  * `docs/security.md` says what holds in each of them.
  */
@@ -36,6 +38,8 @@ export interface Refusal {
   readonly code: string
   /** What was refused, for the person who reads it. */
   readonly detail: string
+  /** It is the command itself that the system does not execute, on any attempt. */
+  readonly isCommand?: true
 }
 
 /** What is known when everything of a command was killed. */
@@ -49,16 +53,14 @@ export interface Cleared {
 export interface Started {
   readonly stdout: Readable
   readonly stderr: Readable
-  /** Everything to read before it is known how the command ended; the two above are among them. */
-  readonly pipes: ReadonlyArray<Readable>
   /** Its own exit; or that of its sandbox, where this ended first. */
   readonly exited: Promise<Exit>
   /** Sends a signal to every process that has not left the group. */
   readonly signal: (signal: NodeJS.Signals) => void
   /** After the exit: kills what is left. */
   readonly clear: (exit: Exit) => Promise<Cleared>
-  /** What the sandbox complained of, if the command did not begin. */
-  readonly complaint: () => Refusal
+  /** After the exit: why the command did not begin; `null`: it did. */
+  readonly failure: () => Refusal | null
   /** Closes the pipes. To be called when the command has ended, or cannot be ended; later calls do nothing. */
   readonly close: () => void
 }
@@ -69,12 +71,12 @@ export interface Sandbox {
   readonly launch: (launch: Launch) => Started | Refusal
   /** Ends it, if no command was launched. */
   readonly discard: () => void
-  /** Resolves when no process of it is left. */
+  /** Resolves when no process of it is left, but for the one that waited for its command and is about to end. */
   readonly gone: Promise<void>
   /** Whether it can still take its command. */
   readonly isUsable: () => boolean
-  /** Removes its folders, to be called when its processes are gone; resolves to the error of what could not be removed. */
-  readonly removeFolders: () => Promise<Error | null>
+  /** Resolves when its folders are removed, or cannot be. */
+  readonly removed: Promise<void>
 }
 
 /** Gives sandboxes, each for one command. */

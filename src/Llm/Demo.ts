@@ -10,7 +10,7 @@ export const demo: Adapter = {
   name: "demo",
   command: process.execPath,
   env: [],
-  args: () => [program("demo-model")],
+  args: () => [program("demo-model.js")],
   stdin: systemFirst,
   decoder: ({ maxLine }) =>
     decoder(

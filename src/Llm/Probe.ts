@@ -3,13 +3,12 @@ import { release } from "node:os"
 import { Effect, Either } from "effect"
 import { open as openCgroups } from "./Cgroup.js"
 import type { Argv, Mode } from "./Containment.js"
-import { find } from "./Executable.js"
+import type { Abilities, Launcher } from "./Launcher.js"
 import type { Identity } from "./Marker.js"
 import { make as makeTree } from "./ProcessTree.js"
 import { tasksOf } from "./Procfs.js"
-import { reaper } from "./Reaper.js"
 import { type Profile, type Service, start } from "./Sandbox.js"
-import type { Scratch, User } from "./Scratch.js"
+import type { Scratch } from "./Scratch.js"
 import { makeTail } from "./Transcript.js"
 
 /** The longest that one trial may take. */
@@ -62,36 +61,20 @@ const countsPerNamespace = (): boolean => {
 
 const isRoot = (): boolean => process.getuid?.() === 0
 
-/** What gives up every privilege, so that neither a program of the system nor a bug of the command gets one back. */
-const dropAll = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
-
-const becoming = (user: User | null): ReadonlyArray<string> =>
-  user === null ? [] : [`--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups"]
-
 export interface Options {
   readonly identity: Identity
   readonly scratch: Scratch
   readonly hidden: Service["hidden"]
+  readonly launcher: Launcher
 }
 
-const group = ({ hidden, identity, scratch }: Options): Service => {
-  const setpriv = find("setpriv")
-  const wrapper = reaper()
-  return {
-    mode: "group",
-    identity,
-    scratch,
-    cgroups: openCgroups(identity),
-    path: process.env.PATH ?? "",
-    wrapper,
-    hasReaper: wrapper.length > 0,
-    // Without root, there is no privilege but that of programs which give one.
-    drop: (user) =>
-      setpriv === null ? [] : [setpriv, ...(isRoot() ? dropAll : ["--no-new-privs"]), ...becoming(user), "--"],
-    processesFor: processesFor(false),
-    hidden,
-  }
-}
+const group = (options: Options, { adopts, limits }: Abilities): Service => ({
+  ...options,
+  mode: "group",
+  cgroups: openCgroups(options.identity),
+  kind: adopts ? "group" : "bare",
+  processesFor: limits ? processesFor(false) : () => null,
+})
 
 const processesFor =
   (hasUserNamespace: boolean): Service["processesFor"] =>
@@ -102,25 +85,10 @@ const processesFor =
     return limits.processes + (hasUserNamespace && countsPerNamespace() ? 0 : tasksOf(uid))
   }
 
-/** The same in a namespace; `null`: util-linux is not on PATH. */
-const namespace = (base: Service, privileges: ReadonlyArray<string>): Service | null => {
-  const [setpriv, unshare] = [find("setpriv"), find("unshare")]
-  if (setpriv === null || unshare === null) return null
-  const hold = ["--pid", "--fork", "--kill-child=KILL", "--mount", "--ipc", "--mount-proc"]
-  return {
-    ...base,
-    mode: "namespace",
-    hasReaper: false,
-    wrapper: [setpriv, "--pdeathsig", "KILL", unshare, ...privileges, ...hold],
-    drop: (user) => [setpriv, ...dropAll, ...becoming(user), "--"],
-    processesFor: processesFor(privileges.length > 0),
-  }
-}
-
 /** Those to try, in this order: root needs no user namespace; whoever else may have one keeps their own name in it. */
-const namespaces = (base: Service): ReadonlyArray<Service | null> => [
-  ...(isRoot() ? [namespace(base, [])] : []),
-  namespace(base, ["--user", "--map-current-user", "--keep-caps"]),
+const namespaces = (base: Service): ReadonlyArray<Service> => [
+  ...(isRoot() ? [{ ...base, mode: "namespace", kind: "namespace" } as const] : []),
+  { ...base, mode: "namespace", kind: "user-namespace", processesFor: processesFor(true) },
 ]
 
 /** What holds the processes of attempts together, and, for a group that was not asked for, why it is no namespace. */
@@ -133,18 +101,15 @@ export interface Found {
 export const probe = (
   demanded: Mode | "auto",
   options: Options,
+  abilities: Abilities,
   profile: Profile,
 ): Effect.Effect<Either.Either<Found, string>> =>
   Effect.gen(function* () {
     // Its control groups are opened once, and are those of the namespaces too.
-    const base = group(options)
+    const base = group(options, abilities)
     if (demanded === "group") return Either.right({ service: base, why: null })
     const reasons: Array<string> = []
     for (const service of namespaces(base)) {
-      if (service === null) {
-        reasons.push("the commands 'setpriv' and 'unshare' (util-linux) are not both on PATH")
-        continue
-      }
       const tried = yield* attempt(service, profile)
       if (Either.isRight(tried)) return Either.right({ service, why: null })
       reasons.push(tried.left)

@@ -53,8 +53,6 @@ export interface ProcessTree {
     readonly gone: boolean
     /** `null`: the command had ended by itself. */
     readonly ending: Ending | null
-    /** The error of a folder of the attempt that could not be removed. */
-    readonly left: Error | null
   }>
 }
 
@@ -78,7 +76,7 @@ const signalNames: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.signals).map(([name, number]) => [number, name]),
 )
 
-/** A shell, and so the parent of the command, tells a signal as 128 and its number. */
+/** The parent of the command tells a signal as a shell does: as 128 and its number. */
 const exitOf = ([exitCode, signal]: Exit) => ({
   exitCode,
   signal: signal ?? (exitCode !== null && exitCode > 128 ? (signalNames.get(exitCode - 128) ?? null) : null),
@@ -112,9 +110,9 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
     return cleared
   }
 
-  const drain = async ({ pipes }: Started): Promise<void> => {
+  const drain = async ({ stderr, stdout }: Started): Promise<void> => {
     // Where this process itself was held up, the timer is due before the pipes have been looked at: look once more.
-    if (!(await settles(Promise.all(pipes.map(readToEnd)), drainMillis))) await setImmediate()
+    if (!(await settles(Promise.all([stdout, stderr].map(readToEnd)), drainMillis))) await setImmediate()
   }
 
   const run = async (command: Command): Promise<Ended> => {
@@ -134,7 +132,7 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
 
     const { stderr, stdout } = started
     // Output may be read before the line that says that the command begins.
-    stdout.once("data", begin)
+    stdout.once("data", begin).resume()
     stderr.on("data", command.onError).resume()
     const stop = new Promise<Ended>((resolve, reject) => {
       stdout.on("data", (chunk: Uint8Array) => {
@@ -154,18 +152,20 @@ export const make = ({ graceMillis, sandboxes }: Options): ProcessTree => {
     const exits = async (): Promise<Ended> => {
       const told = await started.exited
       await gone
-      return begun ? { _tag: "Exited", ...exitOf(told) } : { _tag: "Refused", refusal: started.complaint() }
+      const refusal = started.failure()
+      return refusal === null ? { _tag: "Exited", ...exitOf(told) } : { _tag: "Refused", refusal }
     }
     return Promise.race([stop, exits()])
   }
 
   const endNow: ProcessTree["end"] = async () => {
     const sandbox = await taking
-    if (sandbox === undefined || isRefusal(sandbox)) return { gone: true, ending: null, left: null }
-    if (child === undefined) sandbox.discard()
-    const ended = await endCommand()
-    if (ended.gone) await sandbox.gone
-    return { ...ended, left: await sandbox.removeFolders() }
+    if (sandbox === undefined || isRefusal(sandbox)) return { gone: true, ending: null }
+    if (child === undefined) {
+      sandbox.discard()
+      await settles(sandbox.gone, killMillis)
+    }
+    return endCommand()
   }
 
   const endCommand = async () => {

@@ -6,19 +6,22 @@
  * `/tmp`, or else in `OFFLOAD_DATA`.
  */
 import { execFile } from "node:child_process"
-import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from "node:fs"
-import { chmod, lstat, readdir, rm } from "node:fs/promises"
-import { basename, join } from "node:path"
+import { randomBytes } from "node:crypto"
+import { chmodSync, existsSync, lstatSync, mkdirSync, rmdirSync } from "node:fs"
+import { chmod, lstat, readdir, rm, unlink } from "node:fs/promises"
+import { join } from "node:path"
 import { promisify } from "node:util"
 import { Effect, Schema } from "effect"
 import { type Identity, isAbandoned } from "./Marker.js"
-import { codeOf } from "./Spawn.js"
+import { codeOf } from "./SystemCode.js"
 
 /** The user that a command runs as, where it is not the service's own. */
 export interface User {
   readonly name: string
   readonly uid: number
   readonly gid: number
+  /** Its further groups. */
+  readonly groups: ReadonlyArray<number>
   readonly home: string
 }
 
@@ -32,28 +35,29 @@ export class ScratchError extends Schema.TaggedError<ScratchError>()("ScratchErr
   }
 }
 
-/** The folders of one attempt. */
+/** The folders of one attempt, which the leader of its sandbox makes, and removes where they are empty. */
 export interface Folders {
-  /** Holds the others, and what the sandbox is told. */
+  /** The name of the outer one, which is not used twice; the working folder in it has the same. */
+  readonly name: string
   readonly outer: string
-  /** The working folder: its name is not used twice. */
-  readonly work: string
-  readonly temporary: string
-  /** Removes them all; resolves to the error of what could not be removed. */
-  readonly remove: () => Promise<Error | null>
+  /** When the leader has ended: removes what is left. A failure is reported. */
+  readonly remove: () => Promise<void>
 }
+
+/** The name of the folder for temporary files. */
+export const temporaryName = "tmp"
 
 export interface Scratch {
   /** Where the folders of all attempts of this installation are. */
   readonly root: string
-  /** Makes the folders of an attempt; throws a `ScratchError`. */
-  readonly make: (user: User | null) => Folders
-  /** Why none can be made now; `null`: they can. */
+  /** Names the folders of an attempt. */
+  readonly make: () => Folders
+  /** Makes the root, if it is not there. Why no folder can be made now; `null`: it can. */
   readonly trouble: () => ScratchError | null
   /** Removes what earlier runs of this installation left behind. */
   readonly sweep: Effect.Effect<void>
   /** Removes the root, if no attempt of another process has a folder in it. */
-  readonly close: () => void
+  readonly close: () => Promise<void>
 }
 
 /** Where the folders may be, the preferred place first. */
@@ -78,8 +82,19 @@ const isOwn = (path: string): boolean => {
   return found.isDirectory() && found.uid === process.geteuid?.()
 }
 
-/** The scratch of an installation. `hasUsers`: whether commands run as other users, who have to pass through the root. */
-export const make = (identity: Identity, data: string, hasUsers: boolean): Scratch => {
+export interface Options {
+  readonly identity: Identity
+  /** `OFFLOAD_DATA` */
+  readonly data: string
+  /** Whether commands run as other users, who have to pass through the root. */
+  readonly hasUsers: boolean
+  /** Takes the error of a folder that could not be removed. */
+  readonly onLeft: (error: Error) => void
+}
+
+/** The scratch of an installation. */
+export const make = ({ data, hasUsers, identity, onLeft }: Options): Scratch => {
+  const removing = new Set<Promise<Error | null>>()
   const name = `offload-${identity.installation}`
   const mode = hasUsers ? 0o711 : 0o700
   const roots = places(data).map((place) => join(place, name))
@@ -97,22 +112,26 @@ export const make = (identity: Identity, data: string, hasUsers: boolean): Scrat
   return {
     root,
     trouble: () => attempt(root),
-    make: (user) => {
-      try {
-        return makeFolders(root, identity, user)
-      } catch {
-        // Somebody may have cleaned up the root, or what it is in.
-        const trouble = attempt(root)
-        if (trouble !== null) throw trouble
-      }
-      try {
-        return makeFolders(root, identity, user)
-      } catch (error) {
-        throw new ScratchError({ code: codeOf(error), folder: root })
+    make: () => {
+      const name = `${identity.owner}-${randomBytes(6).toString("hex")}`
+      const outer = join(root, name)
+      return {
+        name,
+        outer,
+        remove: async () => {
+          // Most were empty.
+          if (!existsSync(outer)) return
+          const removed = remove(outer)
+          removing.add(removed)
+          const error = await removed
+          removing.delete(removed)
+          if (error !== null) onLeft(error)
+        },
       }
     },
     sweep: Effect.forEach(roots, (each) => sweep(each, identity), { discard: true }),
-    close: () => {
+    close: async () => {
+      await Promise.all(removing)
       try {
         rmdirSync(root)
       } catch {
@@ -121,38 +140,6 @@ export const make = (identity: Identity, data: string, hasUsers: boolean): Scrat
     },
   }
 }
-
-const makeFolders = (root: string, { owner }: Identity, user: User | null): Folders => {
-  const outer = mkdtempSync(join(root, `${owner}-`))
-  const work = join(outer, basename(outer))
-  const temporary = join(outer, "tmp")
-  const folders = [work, temporary]
-  for (const folder of folders) mkdirSync(folder, { mode: 0o700 })
-  if (user !== null) {
-    // What the sandbox is told stays out of the user's reach.
-    chmodSync(outer, 0o711)
-    for (const folder of folders) chownSync(folder, user.uid, user.gid)
-  }
-  return { outer, work, temporary, remove: async () => (areRemovedEmpty(outer, folders) ? null : remove(outer)) }
-}
-
-/** Most are empty. These calls take less than to wait for a thread that makes them. */
-const areRemovedEmpty = (outer: string, folders: ReadonlyArray<string>): boolean => {
-  try {
-    for (const folder of folders) rmdirSync(folder)
-    rmSync(join(outer, launchFile), { force: true })
-    rmSync(join(outer, mountsFile), { force: true })
-    rmdirSync(outer)
-    return true
-  } catch {
-    // What cannot be removed, the removal of everything tells.
-    return false
-  }
-}
-
-/** What the sandbox is told: its command, and what it mounts. */
-export const launchFile = "launch"
-export const mountsFile = "mounts"
 
 const remove = async (folder: string): Promise<Error | null> => {
   try {
@@ -193,7 +180,9 @@ const sweep = (root: string, identity: Identity): Effect.Effect<void> =>
     for (const name of await abandonedIn(root, identity)) {
       const path = join(root, name)
       const found = await lstat(path)
-      if (!found.isDirectory() || found.uid !== process.geteuid?.()) continue
+      if (found.uid !== process.geteuid?.()) continue
+      if (found.isSocket()) await unlink(path)
+      if (!found.isDirectory()) continue
       if ((await remove(path)) !== null) failed.push(name)
     }
     return failed

@@ -1,4 +1,5 @@
 /** What a resource's attempts share: made at the start, where it is also said what holds on this machine. */
+import { accessSync, constants } from "node:fs"
 import { sep } from "node:path"
 import { Effect, Either, type Scope } from "effect"
 import type { Resource } from "../OffloadConfig.js"
@@ -7,9 +8,10 @@ import { LlmConfigError, select } from "./Adapters.js"
 import { isRefusal } from "./Containment.js"
 import { find } from "./Executable.js"
 import { attempt } from "./Probe.js"
-import { type Profile, reasonOf, type Service, start } from "./Sandbox.js"
+import { type Profile, type Service, start } from "./Sandbox.js"
 import type { Scratch } from "./Scratch.js"
 import { make as makeSpares, type Spares } from "./Spares.js"
+import { codeOf } from "./SystemCode.js"
 import { findUser } from "./Users.js"
 import type { Watchdog } from "./Watchdog.js"
 
@@ -51,16 +53,19 @@ const profileOf = ({ limits, name, user }: Resource): Effect.Effect<Profile, Llm
   const refuse = (reason: string) =>
     new LlmConfigError({ reason: `The resource '${name}' has a \`user\`, but ${reason}.` })
   if (process.getuid?.() !== 0) return refuse("only a service that runs as root can run commands as another user")
-  if (find("setpriv") === null) return refuse("the command 'setpriv' (util-linux) is not on PATH")
   return Effect.mapBoth(findUser(user), { onFailure: refuse, onSuccess: (found) => ({ limits, user: found }) })
 }
 
-/** Prepares a resource for its attempts, for as long as the scope lasts. Fails where its settings cannot hold here. */
+/**
+ * Prepares a resource for its attempts, for as long as the scope lasts. Fails where its settings cannot hold here.
+ * `runs`: whether this process runs attempts; else none is tried.
+ */
 export const makeSetup = ({
   resource,
+  runs,
   service,
   ...shared
-}: Pick<Setup, "resource" | "service" | "watchdog" | "graceMillis">): Effect.Effect<
+}: Pick<Setup, "resource" | "service" | "watchdog" | "graceMillis"> & { readonly runs: boolean }): Effect.Effect<
   Setup,
   LlmConfigError,
   Scope.Scope
@@ -69,7 +74,7 @@ export const makeSetup = ({
     const adapter = yield* select(resource)
     yield* refuseHidden({ adapter, resource, service })
     const profile = yield* profileOf(resource)
-    const tried = isUsual(profile) ? Either.void : yield* attempt(service, profile)
+    const tried = !runs || isUsual(profile) ? Either.void : yield* attempt(service, profile)
     if (Either.isLeft(tried)) {
       return yield* new LlmConfigError({
         reason: `No command can run within the \`limits\` and as the \`user\` of the resource '${resource.name}': ${tried.left}.`,
@@ -82,6 +87,16 @@ export const makeSetup = ({
     return { resource, adapter, service, profile, spares, refusal: { reason: null }, ...shared }
   })
 
+/** The system's code for why a folder cannot be worked in; `null` where it can. */
+const reasonOf = (folder: string): string | null => {
+  try {
+    accessSync(`${folder}/.`, constants.X_OK)
+    return null
+  } catch (error) {
+    return codeOf(error)
+  }
+}
+
 /** Whether the machine would still not start an attempt that it has refused. */
 const stillRefuses = async ({ profile, refusal, resource, service }: Setup): Promise<string | null> => {
   if (refusal.reason === null) return null
@@ -90,8 +105,7 @@ const stillRefuses = async ({ profile, refusal, resource, service }: Setup): Pro
   const sandbox = await start(service, profile)
   if (isRefusal(sandbox)) return sandbox.detail
   sandbox.discard()
-  await sandbox.gone
-  await sandbox.removeFolders()
+  await sandbox.removed
   refusal.reason = null
   return null
 }

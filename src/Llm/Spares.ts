@@ -30,8 +30,7 @@ export const make = (start: () => Promise<Sandbox | Refusal>, idle = idleMillis)
 
   const discard = (sandbox: Sandbox): void => {
     sandbox.discard()
-    const end = sandbox.gone.then(async () => {
-      await sandbox.removeFolders()
+    const end = sandbox.removed.then(() => {
       ending.delete(end)
     })
     ending.add(end)

@@ -9,12 +9,15 @@ import { Llm, type LlmRequest } from "../Llm.js"
 import { set } from "../Metrics.js"
 import { defaultLimits, OffloadConfig } from "../OffloadConfig.js"
 import { LlmConfigError } from "./Adapters.js"
+import { isRefusal } from "./Containment.js"
 import { allow } from "./Environment.js"
 import { find } from "./Executable.js"
+import { type Abilities, acquire as acquireLauncher, type Launcher } from "./Launcher.js"
 import { identify, makeCookie, variable } from "./Marker.js"
 import { killOrphans } from "./Orphans.js"
 import { probe } from "./Probe.js"
 import { type Ended, make as makeProcessTree, type ProcessTree } from "./ProcessTree.js"
+import { makeReport } from "./Report.js"
 import { make as makeScratch } from "./Scratch.js"
 import { announce, makeSetup, type Setup, troubleNow } from "./Setup.js"
 import { makeTail, make as makeTranscript, type Transcript } from "./Transcript.js"
@@ -48,13 +51,10 @@ const acquireTree = (
     (tree) =>
       Effect.flatMap(
         Effect.promise(() => tree.end()),
-        ({ ending, gone, left }) => {
+        ({ ending, gone }) => {
           set("offload_children", {}, --alive)
           if (ending !== null) onEnding(ending)
-          return Effect.zipRight(
-            gone ? Effect.void : Effect.logError("the system did not remove a process that was killed"),
-            left === null ? Effect.void : Effect.logWarning("a folder of an attempt could not be removed", left),
-          )
+          return gone ? Effect.void : Effect.logError("the system did not remove a process that was killed")
         },
       ),
   )
@@ -181,6 +181,7 @@ const conclude = (
   const { final, overBudget, tooLarge, usage } = transcript.found()
   if (overBudget) return new BudgetExceeded({ spentUsd: usage?.costUsd ?? 0, limitUsd: maxCostUsd ?? 0 })
   if (tooLarge !== null) return new LlmOutputTooLarge(tooLarge)
+  if (ended._tag === "Refused" && ended.refusal.isCommand) return new LlmNotFound({ command: adapter.command })
   if (ended._tag === "Refused") {
     refusal.reason = ended.refusal.detail
     return new LlmSpawn({ command: adapter.command, code: ended.refusal.code, reason: ended.refusal.detail })
@@ -192,6 +193,14 @@ const conclude = (
     return error === null ? Effect.void : Effect.fail(error)
   })
 }
+
+/** What the launcher of this machine can do; fails where there can be none. */
+const abilitiesOf = (launcher: Launcher): Effect.Effect<Abilities, LlmConfigError> =>
+  Effect.flatMap(Effect.promise(launcher.open), (opened) =>
+    isRefusal(opened)
+      ? new LlmConfigError({ reason: `No command can be run: ${opened.detail}.` })
+      : Effect.succeed(opened),
+  )
 
 /** Runs the command lines of the resources. Fails to build where their settings contradict each other. */
 export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scoped(
@@ -209,32 +218,40 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     } = yield* OffloadConfig
     const identity = identify(data)
     const hasUsers = resources.some(({ user }) => user !== null)
-    const scratch = makeScratch(identity, resolve(data), hasUsers)
-    yield* Effect.addFinalizer(() => Effect.sync(scratch.close))
+    const report = yield* makeReport
+    const onLeft = (error: Error) => report(Effect.logWarning("a folder of an attempt could not be removed", error))
+    const scratch = makeScratch({ identity, data: resolve(data), hasUsers, onLeft })
+    yield* Effect.addFinalizer(() => Effect.promise(scratch.close))
     const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
       return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.message}; see TMPDIR.` })
     }
+    // What begins no attempt needs no means to.
+    const runs = role !== "api"
+    const launcher = yield* acquireLauncher({ scratch, owner: identity.owner }, report)
+    const abilities = runs ? yield* abilitiesOf(launcher) : { adopts: false, limits: false }
     const first = { limits: defaultLimits, user: null }
-    const found = yield* probe(demanded, { identity, scratch, hidden }, first)
+    const found = yield* probe(runs ? demanded : "group", { identity, scratch, hidden, launcher }, abilities, first)
     if (Either.isLeft(found)) {
       return yield* new LlmConfigError({
         reason: `OFFLOAD_CONTAINMENT is \`namespace\`, but this machine gives none: ${found.left}.`,
       })
     }
     const { service, why } = found.right
-    if (service.cgroups !== null) yield* Effect.addFinalizer(() => Effect.sync(() => service.cgroups?.close()))
+    const { cgroups } = service
+    // Its groups are empty when the launcher has ended.
+    if (cgroups !== null) yield* Effect.addFinalizer(() => Effect.promise(() => launcher.close().then(cgroups.close)))
 
     // Nobody else begins the attempts of a process that has its store for itself.
-    const isWatched = Redacted.value(redisUrl) !== "" && role !== "api"
+    const isWatched = Redacted.value(redisUrl) !== "" && runs
     const watchdog = isWatched ? yield* watch(identity.owner, lease / 2) : none
 
     const setups = yield* Effect.forEach(resources, (resource) =>
-      makeSetup({ resource, service, watchdog, graceMillis: killGrace }),
+      makeSetup({ resource, runs, service, watchdog, graceMillis: killGrace }),
     )
     const setupOf = new Map(setups.map((setup): readonly [string, Setup] => [setup.resource.name, setup]))
-    yield* announce(service, why, setups)
+    if (runs) yield* announce(service, why, setups)
     const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
 
     return {
@@ -249,7 +266,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
         return isTraced ? Effect.withSpan(run, "Llm.run", { attributes }) : run
       },
       // Who runs no attempt can do without a folder for one.
-      trouble: role === "api" ? Effect.succeed(null) : Effect.suspend(() => troubleNow(scratch, setups)),
+      trouble: runs ? Effect.suspend(() => troubleNow(scratch, setups)) : Effect.succeed(null),
       killOrphans: killOrphans(service),
     }
   }).pipe(Effect.annotateLogs({ module: "Llm" })),

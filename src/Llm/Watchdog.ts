@@ -30,7 +30,7 @@ export interface Watchdog {
 export const none: Watchdog = { hasKilledSince: async () => false }
 
 const begin = (owner: string, silenceMillis: number): ChildProcess => {
-  const child = spawn(process.execPath, [program("watchdog-process"), owner, String(silenceMillis)], {
+  const child = spawn(process.execPath, [program("watchdog-process.js"), owner, String(silenceMillis)], {
     // A session of its own: what stops or ends the service from a terminal does not reach it.
     detached: true,
     stdio: ["pipe", "pipe", "pipe"],

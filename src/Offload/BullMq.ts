@@ -101,11 +101,12 @@ const make = Effect.gen(function* () {
       busy.full = room <= 0
       if (busy.full) return
       busy.turns = yield* shared.turns(lane.name)
+      const taken = new Set<string>(present)
       const next = yield* choose({
         room,
         limits: lane.limits,
         running: yield* ownersOf(lane, present),
-        isTaken: (id) => present.includes(id) || outcomes.unreadable.has(id),
+        isTaken: (id) => taken.has(id) || outcomes.unreadable.has(id),
         taken: present.length + outcomes.unreadable.size,
         queued: (limit, skip) => store.queued(lane.name, limit, { last: busy.turns, skip }),
         ownerOf: lanes.ownerOf,

@@ -18,6 +18,17 @@ import type { Worker } from "./Worker.js"
 /** What a dispatcher is made of. */
 export type Needs = Store | Spool | Outcomes | Permits | Worker | Webhook | OffloadConfig
 
+/** How many callers' turns are remembered, of a resource. */
+const maxTurns = 10_000
+
+/** Notes a turn. Who had the oldest of too many is taken for one that had none: it is before the others either way. */
+const took = (turns: Map<string, number>, caller: string, turn: number): void => {
+  turns.delete(caller)
+  turns.set(caller, turn)
+  const [oldest] = turns.keys()
+  if (turns.size > maxTurns && oldest !== undefined) turns.delete(oldest)
+}
+
 /** Lets the jobs go that wait because of a refusal, however many there are: for who ends a hold by hand. */
 export const releaseAll = (
   store: Store["Type"],
@@ -69,7 +80,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
       const permits = yield* Permits
       const lanes = yield* Lanes
 
-      /** When each caller had its last turn: there are as many as keys were given out. */
+      /** When each caller had its last turn. */
       const last = new Map([...lanes.all.keys()].map((name) => [name, new Map<string, number>()]))
       /** One at a time forks jobs, or two of them would fork the same one, or one beside another that is to be alone. */
       const lock = Effect.unsafeMakeSemaphore(1)
@@ -89,7 +100,7 @@ export class Dispatcher extends Context.Tag("effect-offload/Dispatcher")<
 
       const begin = (lane: Lane, id: JobId, candidate: Candidate) =>
         Effect.suspend(() => {
-          turnsOf(lane.name).set(candidate.caller, ++turns)
+          took(turnsOf(lane.name), candidate.caller, ++turns)
           return lanes.carry(lane, id, candidate)
         })
 

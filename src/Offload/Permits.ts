@@ -199,7 +199,10 @@ const grant = (resource: Resource, clock: Clock.Clock, onFree: () => void) => {
     if (!isHeld) return Effect.void
     isHeld = false
     resource.running--
-    resource.serviceMillis = average(resource.serviceMillis, Number((clock.unsafeCurrentTimeNanos() - since) / 1_000_000n))
+    resource.serviceMillis = average(
+      resource.serviceMillis,
+      Number((clock.unsafeCurrentTimeNanos() - since) / 1_000_000n),
+    )
     onFree()
     return resource.semaphore.release(1)
   })

@@ -33,7 +33,11 @@ export class Spool extends Context.Tag("effect-offload/Spool")<
   {
     /** Keeps an outcome; durable before it succeeds. An entry of the same attempt is replaced. */
     readonly save: (entry: Entry) => Effect.Effect<void, SpoolError>
-    /** Gives each kept outcome to `take`, and forgets it once that has succeeded. Answers how many. */
+    /**
+     * Gives each kept outcome to `take`, and forgets it once that has succeeded. Answers how many. Two
+     * processes that replay one spool at a time may both give an outcome to their `take`, which is to change nothing the
+     * second time.
+     */
     readonly replay: <E, R>(
       take: (entry: Entry) => Effect.Effect<void, E, R>,
     ) => Effect.Effect<number, E | SpoolError, R>
@@ -72,9 +76,21 @@ export class Spool extends Context.Tag("effect-offload/Spool")<
           }).pipe(Effect.mapError(failed(file)))
         }
 
+        /** `null`: another process has replayed the file, and removed it. */
+        const unlessGone = <A>(effect: Effect.Effect<A, PlatformError.PlatformError>, file: string) =>
+          effect.pipe(
+            Effect.catchAll((error) =>
+              error._tag === "SystemError" && error.reason === "NotFound"
+                ? Effect.succeed(null)
+                : Effect.fail(failed(file)(error)),
+            ),
+          )
+
         const read = (file: string) =>
-          Effect.flatMap(fs.readFileString(file), Schema.decode(Schema.parseJson(Entry))).pipe(
-            Effect.mapError(failed(file)),
+          Effect.flatMap(unlessGone(fs.readFileString(file), file), (json) =>
+            json === null
+              ? Effect.succeed(null)
+              : Effect.mapError(Schema.decode(Schema.parseJson(Entry))(json), failed(file)),
           )
 
         return {
@@ -84,10 +100,16 @@ export class Spool extends Context.Tag("effect-offload/Spool")<
               if (!(yield* fs.exists(folder).pipe(Effect.mapError(failed(folder))))) return 0
               const names = yield* fs.readDirectory(folder).pipe(Effect.mapError(failed(folder)))
               const files = names.filter((name) => name.endsWith(".json")).map((name) => path.join(folder, name))
-              yield* Effect.forEach(files, (file) =>
-                Effect.zipRight(Effect.flatMap(read(file), take), fs.remove(file).pipe(Effect.mapError(failed(file)))),
+              const taken = yield* Effect.forEach(files, (file) =>
+                Effect.gen(function* () {
+                  const entry = yield* read(file)
+                  if (entry === null) return false
+                  yield* take(entry)
+                  yield* unlessGone(fs.remove(file), file)
+                  return true
+                }),
               )
-              return files.length
+              return taken.filter((is) => is).length
             }),
         }
       }),

@@ -31,6 +31,15 @@ export const AllowedHost = Schema.String.pipe(
   }),
 )
 
+/** `9.9.9.9`, `9.9.9.9:53`, `::1` or `[::1]:53`. */
+export const NameServer = Schema.String.pipe(
+  Schema.filter((text) => {
+    const [, bracketed, plain = text, port = "53"] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
+    const address = bracketed ?? plain
+    return isIP(address) !== 0 && !address.includes("%") && Number(port) > 0 && Number(port) < 65_536
+  }),
+)
+
 const Millis = Schema.transform(
   Schema.compose(Schema.NumberFromString, Schema.Number.pipe(Schema.between(0, 604_800))),
   Schema.Number,

@@ -21,15 +21,24 @@ const maxKeyLength = 1900
 /**
  * The store in the folder `path`, which is made, readable to its owner alone, if it does not exist. A folder has one
  * owner: a second process, or a second layer, gets `StoreLocked`. The folder of a process that died is free at once.
+ *
+ * An owner that was held up for so long that it was taken for dead can neither read nor write any more: each operation
+ * fails, and `onLost` is run once. Default: nothing else is done.
  */
-export const layer = (options: { readonly path: string }): Layer.Layer<Store, Owner.StoreLocked | StoreError> =>
+export const layer = ({
+  onLost = Effect.void,
+  ...options
+}: Options): Layer.Layer<Store, Owner.StoreLocked | StoreError> =>
   Layer.scoped(
     Store,
     Effect.gen(function* () {
       const path = resolve(options.path)
-      yield* Effect.scoped(
-        Effect.flatMap(Folder.peek(path), (owners) => (owners === null ? Effect.void : Owner.awaitFree(owners, path))),
-      )
+      yield* Owner.refuseHeld(path)
+      const dead = yield* Effect.scoped(
+        Effect.flatMap(Folder.peek(path), (owners) =>
+          owners === null ? Effect.succeed(null) : Owner.awaitFree(owners, path),
+        ),
+      ).pipe(Effect.mapError((error) => (error._tag === "KvError" ? Owner.orLocked(path, error) : error)))
       const root = yield* Folder.use(path)
       const { databases, owners } = yield* Effect.try({
         try: () => ({ owners: Folder.owners(root), databases: openTables(root) }),
@@ -37,15 +46,24 @@ export const layer = (options: { readonly path: string }): Layer.Layer<Store, Ow
       })
       const guard = Guard.make(path)
       const room = Room.make(path, () => Folder.freePages(root, [owners, ...Object.values(databases)]))
-      const condition = yield* Owner.acquire(owners, path, room)
+      const owned = yield* Owner.acquire(owners, path, dead, room)
+      yield* Effect.forkScoped(Effect.zipRight(owned.lost, Effect.zipRight(logLost(path), onLost)))
       const group = yield* Effect.acquireRelease(
-        Effect.sync(() => GroupCommit.make({ condition, guard, path, room, write: writer(databases) })),
+        Effect.sync(() => GroupCommit.make({ owned, guard, path, room, write: writer(databases) })),
         ({ close }) => Effect.sync(close),
       )
       yield* Guard.watch(guard, room, path)
-      return yield* KvStore.make(makeKv(databases, group, path), `lmdb (${path})`)
+      return yield* KvStore.make(makeKv(databases, owned, group, path), `lmdb (${path})`)
     }).pipe(named("open")),
   )
+
+export interface Options {
+  readonly path: string
+  readonly onLost?: Effect.Effect<void>
+}
+
+const logLost = (path: string) =>
+  Effect.annotateLogs(Effect.logError(`${Owner.takenBy(path)}: it runs the jobs now`), { module: "Store" })
 
 type Databases = { readonly [table in Table]: Strings }
 
@@ -64,33 +82,42 @@ const openTables = (root: RootDatabase<string, string>): Databases => {
   }
 }
 
-const makeKv = (databases: Databases, group: GroupCommit.GroupCommit, path: string): Kv => {
+const makeKv = (
+  databases: Databases,
+  { isOurs }: Pick<Owner.Ownership, "isOurs">,
+  group: GroupCommit.GroupCommit,
+  path: string,
+): Kv => {
   const unreadable = (cause: unknown) => unavailable(`the folder '${path}' cannot be read`, cause)
+  const own = (table: Table) => {
+    if (!isOurs()) throw new Error(Owner.takenBy(path))
+    return databases[table]
+  }
   return {
     get: (table, key) => {
       try {
-        return databases[table].get(key)
+        return own(table).get(key)
       } catch (cause) {
         throw unreadable(cause)
       }
     },
     *keys(table, range) {
       try {
-        yield* databases[table].getKeys(toNative(range))
+        yield* own(table).getKeys(toNative(range))
       } catch (cause) {
         throw unreadable(cause)
       }
     },
     *entries(table, range) {
       try {
-        yield* databases[table].getRange(toNative(range))
+        yield* own(table).getRange(toNative(range))
       } catch (cause) {
         throw unreadable(cause)
       }
     },
     count: (table, { limit, ...range }) => {
       try {
-        const database = databases[table]
+        const database = own(table)
         // lmdb counts a range to its end, whatever the limit, but steps over the first entries of one as fast.
         if (limit !== undefined) {
           if (limit <= 0) return 0

@@ -14,9 +14,8 @@ export type Process = typeof Process.Type
 
 export const decodeProcess = Schema.decodeUnknownEither(Schema.parseJson(Process))
 
-/** `null`: it cannot be seen from here. */
+/** Of processes of the same boot. `null`: it cannot be seen from here. */
 export const isAlive = (owner: Process, own: Process): boolean | null => {
-  if (owner.bootId !== own.bootId) return false
   if (owner.pidNamespace !== own.pidNamespace) return null
   const ticks = startedTicks(owner.pid)
   if (own.startedTicks !== null) return ticks !== null && ticks === owner.startedTicks

@@ -1,16 +1,19 @@
 /** `Webhook` as real requests. */
 import type { ClientRequest, IncomingMessage } from "node:http"
 import * as http from "node:http"
-import * as https from "node:https"
-import type { LookupFunction } from "node:net"
-import { Clock, Effect, Layer, Redacted } from "effect"
+import { isIP, type Socket } from "node:net"
+import * as tls from "node:tls"
+import { Clock, Effect, Layer, Redacted, type Scope } from "effect"
 import { Webhook as Signer } from "standardwebhooks"
 import { WebhookGone, WebhookStatus, WebhookUnreachable } from "../Job/JobError.js"
 import { OffloadConfig } from "../OffloadConfig.js"
 import { type Message, Webhook } from "../Webhook.js"
 import { allowed } from "./Address.js"
+import { connectTo } from "./Connect.js"
+import type { Address } from "./Names.js"
+import * as Resolve from "./Resolve.js"
 import { retryAfterMillis } from "./RetryAfter.js"
-import { type Address, type Lookup, parse, resolve, system, type Target } from "./Target.js"
+import { parse, resolve, type Target } from "./Target.js"
 
 /** How much of an answer is read: a receiver's word counts, and not its page. */
 const maxAnswerBytes = 4096
@@ -19,11 +22,12 @@ const maxAnswerBytes = 4096
 const answerMillis = 1000
 
 /** Sends, with the signatures and the rules of the settings. `lookup` is for tests. */
-export const make = (lookup: Lookup = system): Layer.Layer<Webhook, never, OffloadConfig> =>
+export const make = (given?: Resolve.Lookup): Layer.Layer<Webhook, never, OffloadConfig> =>
   Layer.effect(
     Webhook,
-    Effect.map(OffloadConfig, ({ webhookAllow, webhookSecrets }) => {
+    Effect.map(OffloadConfig, ({ dnsServers, webhookAllow, webhookSecrets }) => {
       const rules = allowed(webhookAllow)
+      const lookup = given ?? Resolve.make(dnsServers)
       const signers = webhookSecrets.map((secret) => new Signer(Redacted.value(secret)))
 
       const headers = ({ body, id }: Message, now: number) => ({
@@ -41,7 +45,7 @@ export const make = (lookup: Lookup = system): Layer.Layer<Webhook, never, Offlo
           Effect.gen(function* () {
             const target = yield* parse(message.url, rules)
             const { host } = target.url
-            const answer = yield* resolve(target, rules, lookup).pipe(
+            const answer = yield* resolve(target, rules, lookup, message.timeoutMillis).pipe(
               Effect.flatMap((addresses) =>
                 Effect.flatMap(Clock.currentTimeMillis, (now) =>
                   send(target, addresses, message.body, headers(message, now)),
@@ -69,40 +73,51 @@ export const make = (lookup: Lookup = system): Layer.Layer<Webhook, never, Offlo
 
 export const layer = make()
 
-/** The head of the answer. The connection ends with the scope. */
+/** The head of the answer, from one of the checked addresses. The connection ends with the scope. */
 const send = (
-  { hostname, url }: Target,
+  target: Target,
   addresses: ReadonlyArray<Address>,
   body: string,
   headers: http.OutgoingHttpHeaders,
-) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const request = (url.protocol === "https:" ? https : http).request({
-        method: "POST",
-        hostname,
-        port: url.port,
-        path: `${url.pathname}${url.search}`,
-        headers,
-        // A connection of its own: one that is kept open could be older than the check of its address.
-        agent: false,
-        lookup: answering(addresses),
-      })
-      // What comes after the answer, or after the scope has ended, changes nothing; unheard it would end the process.
-      request.on("error", () => {})
-      return request
-    }),
-    (request) => Effect.sync(() => request.destroy()),
-  ).pipe(Effect.flatMap((request) => answered(request, body, url.host)))
+): Effect.Effect<IncomingMessage, WebhookUnreachable, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { host, port, protocol } = target.url
+    const isSecure = protocol === "https:"
+    const socket = yield* Effect.mapError(
+      connectTo(addresses, port === "" ? (isSecure ? 443 : 80) : Number(port)),
+      ({ code }) => new WebhookUnreachable({ host, code }),
+    )
+    const request = yield* Effect.acquireRelease(
+      Effect.sync(() => ask(target, isSecure ? secure(socket, target) : socket, headers)),
+      (request) => Effect.sync(() => request.destroy()),
+    )
+    return yield* answered(request, body, host)
+  })
 
-/** The checked addresses instead of a second resolution, which could give others. The name stays that of TLS. */
-const answering =
-  (addresses: ReadonlyArray<Address>): LookupFunction =>
-  (_hostname, options, callback) => {
-    const [first] = addresses
-    if (options.all === true || first === undefined) callback(null, [...addresses])
-    else callback(null, first.address, first.family)
-  }
+/** TLS to the name of the URL: its certificate is checked against that, whatever address it was. */
+const secure = (socket: Socket, { hostname }: Target): Socket =>
+  tls.connect({
+    socket,
+    host: hostname,
+    // An address is no name to ask a server for.
+    ...(isIP(hostname) === 0 ? { servername: hostname.replace(/\.$/, "") } : {}),
+    ALPNProtocols: ["http/1.1"],
+  })
+
+const ask = ({ url }: Target, socket: Socket, headers: http.OutgoingHttpHeaders): ClientRequest => {
+  const request = http.request({
+    method: "POST",
+    host: url.host,
+    setHost: false,
+    path: `${url.pathname}${url.search}`,
+    headers: { host: url.host, ...headers },
+    // A connection of its own: one that is kept open could be older than the check of its address.
+    createConnection: () => socket,
+  })
+  // What comes after the answer, or after the scope has ended, changes nothing; unheard it would end the process.
+  request.on("error", () => {})
+  return request
+}
 
 const answered = (request: ClientRequest, body: string, host: string) =>
   Effect.async<IncomingMessage, WebhookUnreachable>((resume) => {

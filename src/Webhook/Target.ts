@@ -1,9 +1,10 @@
 /** From a URL to where a message goes: what the URL tells, and the checked addresses of its host. */
-import { lookup as systemLookup } from "node:dns"
 import { isIP } from "node:net"
 import { Effect } from "effect"
 import { WebhookRefused, WebhookUnreachable } from "../Job/JobError.js"
 import { type Allowed, isAllowed, isListed } from "./Address.js"
+import type { Address } from "./Names.js"
+import type { Lookup } from "./Resolve.js"
 
 /** A URL that a message may be sent to, if the addresses of its host allow it. */
 export interface Target {
@@ -13,22 +14,6 @@ export interface Target {
   /** Whether the setting names the host: its addresses may be any. */
   readonly isNamed: boolean
 }
-
-export interface Address {
-  readonly address: string
-  readonly family: number
-}
-
-/** Gives every address of a name. */
-export type Lookup = (hostname: string) => Effect.Effect<ReadonlyArray<Address>, { readonly code: string }>
-
-/** As the system resolves: its hosts file, its name servers. */
-export const system: Lookup = (hostname) =>
-  Effect.async((resume) => {
-    systemLookup(hostname, { all: true, order: "verbatim" }, (error, addresses) =>
-      resume(error === null ? Effect.succeed(addresses) : Effect.fail({ code: error.code ?? "EAI_FAIL" })),
-    )
-  })
 
 /** What the URL itself tells; a host that is an address is checked here, since nothing resolves it later. */
 export const parse = (text: string, allowed: Allowed): Effect.Effect<Target, WebhookRefused> => {
@@ -54,11 +39,12 @@ export const resolve = (
   { hostname, isNamed, url: { host } }: Target,
   allowed: Allowed,
   lookup: Lookup,
+  limitMillis: number,
 ): Effect.Effect<ReadonlyArray<Address>, WebhookRefused | WebhookUnreachable> => {
   const family = isIP(hostname)
   // `parse` has checked it.
   if (family !== 0) return Effect.succeed([{ address: hostname, family }])
-  return lookup(hostname).pipe(
+  return lookup({ hostname, isNamed, limitMillis }).pipe(
     Effect.mapError(({ code }) => new WebhookUnreachable({ host, code })),
     Effect.filterOrFail(
       (addresses) => addresses.length > 0,

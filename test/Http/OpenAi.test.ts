@@ -1,5 +1,5 @@
 import { HttpServerResponse } from "@effect/platform"
-import { Chunk, Effect, Either, Stream } from "effect"
+import { Either } from "effect"
 import { describe, expect, it } from "vitest"
 import type { ProblemSlug } from "../../src/Api/Problem.js"
 import * as Events from "../../src/Http/OpenAi/Events.js"
@@ -10,6 +10,7 @@ import { Problem } from "../../src/Http/Problem.js"
 import { LlmExit, LlmOutputTooLarge, LlmOutputTruncated, LlmRateLimited, toFailure } from "../../src/Job/JobError.js"
 import * as Transition from "../../src/Job/Transition.js"
 import { type Event, type Failure, type Job, makeId } from "../../src/Job.js"
+import type { Json } from "../e2e/Service.js"
 
 const resources = [
   { name: "llm", model: null, models: null },
@@ -221,10 +222,8 @@ class Life {
     return Response.current(this.job, { prompt: "x" }, this.text)
   }
 
-  get events(): ReadonlyArray<Events.Message> {
-    const ended = { type: "ended", job: this.job } as const
-    const log = Stream.fromIterable<Events.Entry>([...this.log, ended])
-    return Chunk.toReadonlyArray(Effect.runSync(Stream.runCollect(Events.messages(this.job, { prompt: "x" }, log))))
+  get events(): ReadonlyArray<Json> {
+    return told(this, [...this.log, { type: "ended", job: this.job }])
   }
 
   #move(next: Job | null): this {
@@ -239,6 +238,21 @@ class Life {
     const { attempt, error, events, status } = this.job
     this.log.push({ type: "status", event: events, at: 0, status, attempt, error })
   }
+}
+
+/** What a reader makes of entries of a log. */
+const told = ({ job, log }: Life, entries: ReadonlyArray<Events.Entry>): ReadonlyArray<Json> => {
+  let position = Events.start
+  return entries.flatMap((entry) => {
+    const step = Events.advance(job, { prompt: "x" }, position, entry)
+    position = step.to
+    return step.told.map((message) => {
+      const { rest, span, text } = Events.encode(message)
+      const within = log.filter(({ event }) => span !== null && event > span.after && event <= span.last)
+      const data = /^event: (\S+)\ndata: (.*)\n\n$/s.exec(text + within.map(Events.textOf).join("") + rest)?.[2]
+      return JSON.parse(data ?? "null")
+    })
+  })
 }
 
 const exit = toFailure(new LlmExit({ command: "x", exitCode: 3, signal: null, stderr: "" }))
@@ -328,12 +342,10 @@ describe("its events", () => {
       () => life.say("b"),
       () => life.settle(succeeded),
     ]
-    let before: ReadonlyArray<Events.Message> = []
+    let before: ReadonlyArray<Json> = []
     for (const move of moves) {
       // What `ended` adds is told at the end alone.
-      const sofar = Chunk.toReadonlyArray(
-        Effect.runSync(Stream.runCollect(Events.messages(life.job, { prompt: "x" }, Stream.fromIterable(life.log)))),
-      )
+      const sofar = told(life, life.log)
       expect(sofar.slice(0, before.length)).toEqual(before)
       before = sofar
       move()

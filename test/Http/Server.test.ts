@@ -1,6 +1,6 @@
 /** The server by itself, before and after somebody serves. */
-import { HttpServer } from "@effect/platform"
-import { Effect, Layer, Scope } from "effect"
+import type { HttpServer } from "@effect/platform"
+import { Effect, Layer, type Scope } from "effect"
 import { expect, it } from "vitest"
 import { Connections, layer, url } from "../../src/Http/Server.js"
 import { OffloadConfig } from "../../src/OffloadConfig.js"
@@ -42,9 +42,19 @@ it("that is closed takes no connection, and waits only so long for the open ones
       yield* serve((_request, response) => void response.writeHead(200).write("begun"))
       const open = yield* ask(address)
       yield* close
-      const cut = yield* Effect.promise(() => open.text().then(() => "ended", () => "cut"))
+      const cut = yield* Effect.promise(() =>
+        open.text().then(
+          () => "ended",
+          () => "cut",
+        ),
+      )
       expect(cut).toBe("cut")
-      const refused = yield* Effect.promise(() => fetch(address).then(() => "answered", () => "refused"))
+      const refused = yield* Effect.promise(() =>
+        fetch(address).then(
+          () => "answered",
+          () => "refused",
+        ),
+      )
       expect(refused).toBe("refused")
     }),
   ))

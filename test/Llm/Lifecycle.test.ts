@@ -72,8 +72,8 @@ describe.each(modes)("the attempts of a service, in a %s", (mode) => {
     if (mode === "namespace") await waitUntil(() => data.processes().length === 0)
     else await waitUntil(() => data.processes().length <= 4)
     const left = data.processes().length
-    // Those of two attempts, and of the two sandboxes that waited for the next ones.
-    expect(data.folders()).toHaveLength(4)
+    // Those of two attempts, and of the two sandboxes that waited for the next ones, where nobody could remove them.
+    expect(data.folders().length).toBeLessThanOrEqual(4)
 
     await withLlm({ data: data.folder, llmCommand: ["true"] }, mode, async ({ llm }) => {
       expect(await run(llm.killOrphans)).toBeGreaterThanOrEqual(left)

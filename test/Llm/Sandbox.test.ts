@@ -2,11 +2,11 @@
 import { rmSync } from "node:fs"
 import fc from "fast-check"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { isRefusal, type Mode, type Sandbox } from "../../src/Llm/Containment.js"
+import { isRefusal, type Sandbox } from "../../src/Llm/Containment.js"
 import { start } from "../../src/Llm/Sandbox.js"
 import { make as makeSpares, type Spares } from "../../src/Llm/Spares.js"
 import { defaultLimits } from "../../src/OffloadConfig/Resources.js"
-import { type Data, findService, makeData, modes, namespaces, sh, waitUntil, withLlm } from "./harness.js"
+import { type Data, makeData, modes, namespaces, openService, sh, waitUntil, withLlm } from "./harness.js"
 
 let data: Data
 beforeEach(() => {
@@ -19,12 +19,6 @@ afterEach(() => {
 })
 
 const profile = { limits: defaultLimits, user: null }
-
-const serviceOf = async (mode: Mode) => {
-  const found = await findService(mode, data.folder)
-  if (found._tag === "Left") throw new Error(found.left)
-  return found.right.service
-}
 
 const command = (script: string) => ({ argv: sh(script), cwd: null, env: {}, stdin: "", onBegin: () => {} })
 
@@ -107,15 +101,14 @@ describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => 
 
   const end = async (sandbox: Sandbox) => {
     sandbox.discard()
-    await sandbox.gone
-    expect(await sandbox.removeFolders()).toBeNull()
+    await sandbox.removed
   }
 
   it("end when no attempt has run for a while, and with the service", async () => {
-    const service = await serviceOf(mode)
+    const { close, service } = await openService(mode, data.folder)
     const runOne = async (spares: Spares) => {
       const sandbox = await take(spares)
-      sandbox.launch(command("read _"))
+      sandbox.launch(command("sleep 60"))
       await waitUntil(() => data.folders().length === 2)
       await end(sandbox)
     }
@@ -130,6 +123,7 @@ describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => 
     await patient.close()
     expect(data.all()).toEqual([])
     expect(data.folders()).toEqual([])
+    await close()
   })
 
   it("are as many as the attempts that run, and no more", async () => {
@@ -143,10 +137,13 @@ describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => 
   })
 
   it("say which folder is gone when somebody cleaned it away, and the next one makes it again", async () => {
-    const service = await serviceOf(mode)
+    const { close, service } = await openService(mode, data.folder)
     const sandbox = await take({ take: () => start(service, profile) })
     rmSync(service.scratch.root, { recursive: true })
-    expect(sandbox.launch(command("true"))).toMatchObject({
+    const refused = sandbox.launch(command("true"))
+    if (isRefusal(refused)) throw new Error(refused.detail)
+    await refused.exited
+    expect(refused.failure()).toMatchObject({
       code: "ENOENT",
       detail: expect.stringContaining(service.scratch.root),
     })
@@ -155,5 +152,6 @@ describe.each(modes)("the sandboxes that wait for a command in a %s", (mode) => 
     const started = next.launch(command("exit 3"))
     expect(isRefusal(started) ? started : (await started.exited)[0]).toBe(3)
     await end(next)
+    await close()
   })
 })

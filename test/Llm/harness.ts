@@ -7,24 +7,48 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Effect, Either, Fiber, Layer, Logger, LogLevel } from "effect"
 import type { Ending, Usage } from "../../src/Job.js"
-import type { Mode } from "../../src/Llm/Containment.js"
-import { identify } from "../../src/Llm/Marker.js"
+import { isRefusal, type Mode } from "../../src/Llm/Containment.js"
+import { make as makeLauncher } from "../../src/Llm/Launcher.js"
+import { identify, makeMark } from "../../src/Llm/Marker.js"
 import { probe } from "../../src/Llm/Probe.js"
+import { pids, realtimeLimit } from "../../src/Llm/Procfs.js"
 import { make as makeScratch } from "../../src/Llm/Scratch.js"
 import { layer } from "../../src/Llm/Subprocess.js"
 import { Llm, type LlmError, type LlmRequest } from "../../src/Llm.js"
 import { defaultLimits } from "../../src/OffloadConfig/Resources.js"
 import { OffloadConfig } from "../../src/OffloadConfig.js"
 
-/** The services of this machine, found out as the layer does. */
-export const findService = (demanded: Mode | "auto", folder = tmpdir()) => {
+/** The service of this machine, found out as the layer does, and its end. */
+export const findService = async (demanded: Mode, folder = tmpdir()) => {
   const identity = identify(folder)
-  const scratch = makeScratch(identity, folder, false)
-  const options = { identity, scratch, hidden: { folders: [], files: [] } }
-  return Effect.runPromise(probe(demanded, options, { limits: defaultLimits, user: null }))
+  const onLeft = (error: Error) => {
+    throw error
+  }
+  const scratch = makeScratch({ identity, data: folder, hasUsers: false, onLeft })
+  const launcher = makeLauncher({ scratch, owner: identity.owner, onLost: () => {} })
+  const abilities = await launcher.open()
+  if (isRefusal(abilities)) throw new Error(abilities.detail)
+  const options = { identity, scratch, hidden: { folders: [], files: [] }, launcher }
+  const found = await Effect.runPromise(probe(demanded, options, abilities, { limits: defaultLimits, user: null }))
+  const service = Either.isRight(found) ? found.right.service : null
+  const close = async () => {
+    await launcher.close()
+    await service?.cgroups?.close()
+    await scratch.close()
+  }
+  return { service, close }
 }
 
-export const namespaces = Either.isRight(await findService("namespace"))
+/** The same where it is known that there is one. */
+export const openService = async (mode: Mode, folder: string) => {
+  const { close, service } = await findService(mode, folder)
+  if (service === null) throw new Error(`this machine gives no ${mode}`)
+  return { close, service }
+}
+
+const first = await findService("namespace")
+await first.close()
+export const namespaces = first.service !== null
 
 if (!namespaces) console.info("no PID namespaces on this machine: the tests of that containment are skipped")
 
@@ -38,31 +62,35 @@ export const makeData = () => {
   const folder = join(files, "data")
   mkdirSync(folder)
   const { installation } = identify(folder)
-  /** What a process has for all attempts has no attempt in its cookie, and a word in the name of its folder. */
-  const cookies = new RegExp(`OFFLOAD_ATTEMPT=${installation}:[^:]+:(.?)`)
-  const cookieOf = (pid: string) => {
+  const cookie = `OFFLOAD_ATTEMPT=${installation}:`
+  const hasCookie = (pid: number): boolean => {
     try {
-      return cookies.exec(readFileSync(`/proc/${pid}/environ`, "latin1"))
+      return readFileSync(`/proc/${pid}/environ`, "latin1").includes(cookie)
     } catch {
-      return null
+      return false
     }
   }
-  const processes = (belongs: (attempt: string) => boolean): ReadonlyArray<number> =>
-    readdirSync("/proc").flatMap((name) => {
-      const [, attempt] = /^\d+$/.test(name) ? (cookieOf(name) ?? []) : []
-      return attempt !== undefined && belongs(attempt.replace("\0", "")) ? [Number(name)] : []
-    })
+  /** What all marks of this installation have in common: their highest bits. */
+  const common = (mark: bigint): bigint => mark >> 48n
+  const own = common(makeMark({ installation, owner: "0.0" }, 0))
+  const hasMark = (pid: number): boolean => {
+    const mark = realtimeLimit(pid)
+    return mark !== null && common(mark) === own
+  }
   const root = join(tmpdir(), `offload-${installation}`)
-  const folders = () => (existsSync(root) ? readdirSync(root) : [])
+  const folders = () =>
+    existsSync(root)
+      ? readdirSync(root, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
+      : []
   return {
     /** As `OFFLOAD_DATA`, which no command sees. */
     folder,
     /** For what a test itself keeps. */
     files,
     /** The processes whose environment says that they belong to an attempt of this folder. */
-    processes: () => processes((attempt) => attempt !== ""),
-    /** Those too that begin attempts. */
-    all: () => processes(() => true),
+    processes: () => pids().filter(hasCookie),
+    /** Those too that lead sandboxes, or wait in them for a command. */
+    all: () => pids().filter((pid) => hasCookie(pid) || hasMark(pid)),
     /** The folders of sandboxes: of attempts, and of those that wait for one. */
     folders,
     /** Removes it, and what a service that was killed could not. */
@@ -81,6 +109,35 @@ export const waitUntil = async (holds: () => boolean, millis = 60_000): Promise<
     if (Date.now() - start > millis) throw new Error(`not so after ${millis} ms: ${holds}`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
+}
+
+/** The launchers that this process has started. */
+export const launchers = (): ReadonlyArray<number> =>
+  pids().filter((pid) => {
+    try {
+      const [, parent] = /^PPid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? []
+      return (
+        Number(parent) === process.pid && readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("offload-launcher")
+      )
+    } catch {
+      return false
+    }
+  })
+
+const exists = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Kills them; resolves when this process knows. */
+export const killLaunchers = async (): Promise<void> => {
+  const found = launchers()
+  for (const pid of found) process.kill(pid, "SIGKILL")
+  await waitUntil(() => !found.some(exists))
 }
 
 export interface Answer {

@@ -1,10 +1,9 @@
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawnSync } from "node:child_process"
 import {
   closeSync,
   existsSync,
   mkdirSync,
   openSync,
-  readFileSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -12,11 +11,13 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
-import { Array as Arr, Effect, Fiber, Logger, TestClock } from "effect"
+import { Array as Arr, Chunk, Effect, Fiber, Logger, TestClock } from "effect"
 import { open } from "lmdb"
 import { type JobId, makeId } from "../../src/Job.js"
 import * as Key from "../../src/Store/Key.js"
+import * as Presence from "../../src/Store/Lmdb/Presence.js"
 import * as Lmdb from "../../src/Store/Lmdb.js"
+import { ownProcess } from "../../src/Store/Process.js"
 import * as Record from "../../src/Store/Record.js"
 import { Store } from "../../src/Store.js"
 import { waitUntil } from "../e2e/Service.js"
@@ -239,22 +240,28 @@ describe("lmdb: the folder", () => {
 
   describe("of an owner whose processes cannot be seen", () => {
     /** Leaves a record as a process of another container does. */
-    const owned = (path: string, beat: number) =>
+    const owned = (path: string, beat: number, bootId = ownProcess().bootId) =>
       Effect.gen(function* () {
         yield* within(path)(Store)
         const db = yield* table(path, "owner", true)
-        const bootId = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
         const owner = { pid: 1, startedTicks: "1", bootId, pidNamespace: "pid:[1]" }
         yield* Effect.promise(() => db.put("owner", JSON.stringify(owner), 7))
         yield* Effect.promise(() => db.put("beat", String(beat), 0))
         return db
       })
 
+    /** Ends when something waits for the clock: who lives is asked of the kernel before. */
+    const waits = Effect.repeat(
+      Effect.tap(TestClock.sleeps(), () => Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))),
+      { until: Chunk.isNonEmpty },
+    )
+
     it.scoped("is free when it has given no sign of life for 15 s", () =>
       Effect.gen(function* () {
         const path = yield* folder
         yield* Effect.scoped(owned(path, 0))
         const opening = yield* Effect.fork(within(path)(save({})))
+        yield* waits
         yield* TestClock.adjust(14_000)
         expect(yield* Fiber.poll(opening)).toMatchObject({ _tag: "None" })
         yield* TestClock.adjust(2000)
@@ -267,6 +274,7 @@ describe("lmdb: the folder", () => {
         const path = yield* folder
         const db = yield* owned(path, 0)
         const opening = yield* Effect.fork(refusal(path))
+        yield* waits
         yield* TestClock.adjust(4000)
         expect(yield* Fiber.poll(opening)).toMatchObject({ _tag: "None" })
         yield* Effect.promise(() => db.put("beat", "4000", 0))
@@ -275,10 +283,46 @@ describe("lmdb: the folder", () => {
       }),
     )
 
-    it.scoped("takes no write of an owner that has lost it", () =>
+    it.scoped("is refused while it listens, however long it gives no sign", () =>
       Effect.gen(function* () {
         const path = yield* folder
-        yield* within(path)(
+        yield* Effect.scoped(owned(path, 0))
+        yield* Presence.listen(path, 7)
+        expect(yield* refusal(path)).toMatchObject({ _tag: "StoreLocked", pid: process.pid })
+      }),
+    )
+
+    it.scoped("is free at once when its process is gone that listened", () =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        yield* Effect.scoped(owned(path, 0))
+        const socket = join(path, "owner-7-1.sock")
+        // Ends without closing anything.
+        const program = `require("node:net").createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))`
+        spawnSync(process.execPath, ["-e", program, socket])
+        expect(existsSync(socket)).toBe(true)
+        yield* within(path)(save({}))
+      }),
+    )
+
+    it.scoped("of an earlier boot, or of another machine, is free when it has given no sign of life for 15 s", () =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        yield* Effect.scoped(owned(path, 0, "another boot"))
+        const opening = yield* Effect.fork(within(path)(save({})))
+        yield* waits
+        yield* TestClock.adjust(14_000)
+        expect(yield* Fiber.poll(opening)).toMatchObject({ _tag: "None" })
+        yield* TestClock.adjust(2000)
+        yield* Fiber.join(opening)
+      }),
+    )
+
+    it.scoped("neither reads nor writes once it has lost the folder, and says so once", () =>
+      Effect.gen(function* () {
+        const path = yield* folder
+        const lost = yield* Effect.makeLatch()
+        yield* Effect.provide(
           Effect.gen(function* () {
             const store = yield* Store
             yield* save({})
@@ -287,11 +331,12 @@ describe("lmdb: the folder", () => {
             const error = yield* Effect.flip(store.create(submission(), roomy))
             expect(error).toMatchObject({ _tag: "StoreError", operation: "create", reason: "unavailable" })
             expect(error.message).toContain("another process has taken the folder")
-            expect((yield* store.counts).get("llm")?.queued).toBe(1)
             expect(yield* Effect.flip(store.ping)).toMatchObject({ operation: "ping" })
-            expect(yield* listAll("ada")).toHaveLength(1)
+            expect(yield* Effect.flip(listAll("ada"))).toMatchObject({ operation: "list", reason: "unavailable" })
+            yield* lost.await
           }),
-        ).pipe(Effect.scoped)
+          Lmdb.layer({ path, onLost: Effect.asVoid(lost.open) }),
+        )
       }),
     )
   })

@@ -3,16 +3,17 @@ import { createServer, type Server } from "node:net"
 import { afterEach, describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Layer, Redacted } from "effect"
 import { OffloadConfig, type Settings } from "../../src/OffloadConfig.js"
+import type { Address } from "../../src/Webhook/Names.js"
 import { make } from "../../src/Webhook/Post.js"
+import type { Lookup } from "../../src/Webhook/Resolve.js"
 import { retryAfterMillis } from "../../src/Webhook/RetryAfter.js"
-import type { Address, Lookup } from "../../src/Webhook/Target.js"
 import { Webhook } from "../../src/Webhook.js"
 
 const secret = `whsec_${Buffer.from("a".repeat(32)).toString("base64")}`
 
 /** Names whose addresses are those of the turn: the first resolution gets the first of them. */
 const names = (turns: Record<string, ReadonlyArray<ReadonlyArray<string>>>, asked: Array<string> = []): Lookup => {
-  return (hostname) =>
+  return ({ hostname }) =>
     Effect.suspend(() => {
       const turn = turns[hostname]?.[asked.filter((name) => name === hostname).length]
       asked.push(hostname)
@@ -99,6 +100,41 @@ describe("a name", () => {
     Effect.gen(function* () {
       const error = yield* post("https://slow.test/", () => Effect.never, {}, 50)
       expect(error).toMatchObject({ _tag: "WebhookUnreachable", code: "ETIMEDOUT" })
+    }),
+  )
+})
+
+describe("a name with several addresses", () => {
+  const deliveredTo = (addresses: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const requests: Array<string> = []
+      const port = yield* serve("HTTP/1.1 204 No Content\r\n\r\n", requests)
+      const result = yield* post(`http://hook.test:${port}/`, names({ "hook.test": [addresses] }), local)
+      return { requests: requests.length, result }
+    })
+
+  it.live("is reached in the first attempt where one of them works, whichever that is", () =>
+    Effect.gen(function* () {
+      // The first refuses; the second is for documentation, and is unreachable or silent.
+      for (const dead of ["::1", "192.0.2.1", "2001:db8::1"]) {
+        for (const addresses of [
+          [dead, "127.0.0.1"],
+          ["127.0.0.1", dead],
+          [dead, dead, "127.0.0.1", dead],
+        ]) {
+          expect(yield* deliveredTo(addresses)).toEqual({ requests: 1, result: "delivered" })
+          yield* Effect.promise(() => new Promise((resolve) => server?.close(resolve)))
+        }
+      }
+    }),
+  )
+
+  it.live("is not reached where none of them works, and says why", () =>
+    Effect.gen(function* () {
+      const closed = yield* serve("")
+      yield* Effect.promise(() => new Promise((resolve) => server?.close(resolve)))
+      const error = yield* post(`http://hook.test:${closed}/`, names({ "hook.test": [["::1", "127.0.0.1"]] }), local)
+      expect(error).toMatchObject({ _tag: "WebhookUnreachable", code: "ECONNREFUSED" })
     }),
   )
 })

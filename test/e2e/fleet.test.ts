@@ -35,6 +35,37 @@ describe.skipIf(!hasRedis)("a fleet of three", () => {
   const alive = (ids: ReadonlyArray<string>) => ids.filter((id) => processesWith(`${id}.`).length > 0).length
   const llm = async (node: Service): Promise<Json> => (await node.call("GET", "/resources")).body.resources[0]
 
+  it("has one limit of submissions and of streams for each caller, at whichever of them it asks", async () => {
+    const all = await start(
+      [0, 1, 2].map(() => ({ OFFLOAD_MAX_SUBMISSIONS_PER_MINUTE: "24", OFFLOAD_MAX_STREAMS: "4" })),
+    )
+    const at = (n: number): Service => all[n % 3] as Service
+    const answers = await Promise.all(
+      Array.from({ length: 18 }, (_, n) => at(n).submit(work({ millis: 600_000 }), {}, { prefer: n % 2 ? "a" : "" })),
+    )
+    const accepted = answers.filter(({ status }) => status === 202)
+    expect(accepted.length).toBeGreaterThanOrEqual(6)
+    // A quarter of a minute's at once, and what the seconds of the test have brought.
+    expect(accepted.length).toBeLessThanOrEqual(12)
+    expect(answers.find(({ status }) => status === 429)?.body.type).toBe("/problems/too-many-submissions")
+
+    const id = accepted[0]?.body.id
+    const open = async (n: number) => {
+      const abort = new AbortController()
+      const { status } = await fetch(`${at(n).url}/jobs/${id}/events`, { signal: abort.signal })
+      return { status, close: () => abort.abort() }
+    }
+    const streams = await Promise.all(Array.from({ length: 9 }, (_, n) => open(n)))
+    expect(streams.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 429, 429, 429, 429, 429])
+    // Its places come back, also those of a process that is killed.
+    for (const { close } of streams) close()
+    await waitUntil(async () => {
+      const again = await open(1)
+      again.close()
+      return again.status === 200
+    })
+  })
+
   it("answers the same at each of them, and never runs more than the ceiling of all", async () => {
     const all = await three()
     const ids: Array<string> = []

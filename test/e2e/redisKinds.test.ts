@@ -1,6 +1,8 @@
 /** The service on each kind of Redis that a URL can name: Cluster, sentinels, TLS, a user of its own. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { type AddressInfo, createServer, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Redis } from "ioredis"
@@ -101,13 +103,23 @@ describe.skipIf(!isInstalled)("the service on Redis", () => {
     await works(`redis+cluster://${addresses.slice(0, 2).join(",")}`)
   })
 
-  it("behind a sentinel", async () => {
+  it("behind a sentinel, beside one that is silent", async () => {
     const [port, sentinel] = [await freePort(), await freePort()]
     await start("--port", String(port), ...options)
     const file = join(folder, "sentinel.conf")
     writeFileSync(file, `port ${sentinel}\nbind 127.0.0.1\nsentinel monitor offload 127.0.0.1 ${port} 1\n`)
     await start(file, "--sentinel")
-    await works(`redis+sentinel://127.0.0.1:${sentinel}/offload`)
+    const sockets = new Set<Socket>()
+    const silent = createServer((socket) => sockets.add(socket.on("error", () => {}))).listen(0, "127.0.0.1")
+    try {
+      await once(silent, "listening")
+      const { port: first } = silent.address() as AddressInfo
+      await works(`redis+sentinel://127.0.0.1:${first},127.0.0.1:${sentinel}/offload`)
+      expect(sockets.size).toBeGreaterThan(0)
+    } finally {
+      for (const socket of sockets) socket.destroy()
+      silent.close()
+    }
   })
 
   it("with a user of its own, and no other", async () => {

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { DnsServer } from "../Webhook/DnsServer.js"
 import { fixture, makeSecret, Receiver, silence, status, verify } from "./Receiver.js"
 import { type Json, Service, standIn, waitUntil } from "./Service.js"
 
@@ -356,6 +357,47 @@ describe("what is refused", () => {
     receiver.answer = status(204)
     await service.start()
     expect((await told(id)).webhook.status).toBe("succeeded")
+  })
+})
+
+describe("names and receivers of one caller", () => {
+  const keys = { alice: "alice-has-a-key-of-32-characters", bob: "bob-has-a-key-of-32-characters--" }
+  const as = (key: string) => ({ authorization: `Bearer ${key}` })
+  let dns: DnsServer
+  let deaf: Receiver
+  afterEach(async () => {
+    await service.dispose()
+    dns.stop()
+    await deaf.stop()
+  })
+
+  it("that are slow, silent or dead delay no delivery of another one", async () => {
+    const slow = Array.from({ length: 12 }, (_, n) => `slow${n}.test`)
+    dns = await new DnsServer({
+      ...Object.fromEntries(slow.map((name) => [name, { a: "silent", aaaa: "silent" }] as const)),
+      // The first address is for documentation: nothing is there.
+      "good.test": { a: ["127.0.0.1"], aaaa: ["2001:db8::1"] },
+      "deaf.test": { a: ["127.0.0.1"] },
+      "dead.test": { a: ["192.0.2.1"] },
+    }).start()
+    deaf = await new Receiver(silence).start()
+    await startService({
+      OFFLOAD_WEBHOOK_TIMEOUT_SECONDS: "60",
+      OFFLOAD_DNS_SERVERS: dns.address,
+      OFFLOAD_WEBHOOK_ALLOW_HOSTS: [...slow, "good.test", "deaf.test", "dead.test"].join(","),
+      OFFLOAD_API_KEYS: JSON.stringify({ alice: { keys: [keys.alice] }, bob: { keys: [keys.bob] } }),
+    })
+    const at = (url: string, key: string) =>
+      service.submit(JSON.stringify({ text: "x" }), { webhook: { url } }, as(key)).then(({ body }) => body)
+    for (const name of slow) await at(`http://${name}/`, keys.alice)
+    for (let n = 0; n < 4; n++) await at(deaf.url().replace("localhost", "deaf.test"), keys.alice)
+    await at("http://dead.test/", keys.alice)
+    await waitUntil(() => slow.filter((name) => dns.asked.includes(name)).length >= 4)
+    const { webhook } = await at(receiver.url().replace("localhost", "good.test"), keys.bob)
+    await waitUntil(() => receiver.received.length === 1)
+    expect(await service.ended(webhook.id, 60, as(keys.bob))).toMatchObject({ status: "succeeded", attempt: 1 })
+    expect(receiver.ids).toEqual([webhook.id])
+    expect(receiver.received[0]?.headers.host).toMatch(/^good\.test:/)
   })
 })
 

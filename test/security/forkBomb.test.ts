@@ -13,9 +13,7 @@ const report =
 
 /** Names of folders and of attempts are not used twice. */
 const comparable = (text: string): string =>
-  text
-    .replaceAll(/offload-\S*|OFFLOAD_ATTEMPT=\S*|\d+\.\d+-\w+/g, "")
-    .replaceAll(/^(max user )?process(es)?\b.*/gm, "")
+  text.replaceAll(/offload-\S*|OFFLOAD_ATTEMPT=\S*|\d+\.\d+-\w+/g, "").replaceAll(/^(max user )?process(es)?\b.*/gm, "")
 
 const mess = `ulimit -S -n 33; ulimit -c 0; umask 0; renice -n 15 -p $$; taskset -p 1 $$; echo 900 >/proc/self/oom_score_adj
 export LEFT=over PATH=/nowhere; trap '' TERM HUP; cd /; : >"$TMPDIR/left"; ulimit -n 9`

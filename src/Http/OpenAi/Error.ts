@@ -81,7 +81,7 @@ export const fromParseError = (
   const issue = meant.find(({ path }) => path.length > 1 && path.at(-1) === "type") ?? meant[0]
   if (issue === undefined) return invalid("invalid_value", "The request is not valid.", null)
   const [first = "", ...rest] = issue.path
-  const param = issue.path.length === 0 ? null : paramOf([rename.get(first) ?? first, ...rest])
+  const param = issue.path.length === 0 ? null : paramOf([rename.get(first) ?? first, ...rest]).slice(0, 200)
   switch (issue._tag) {
     case "Unexpected":
       return invalid("unknown_parameter", `Unknown parameter: '${param}'.`, param)

@@ -9,18 +9,29 @@
  * - The API has no event for the end of a cancelled response, and its client ends in an error at one that it does not
  *   know: it is told as `response.incomplete`, with a response that is `cancelled`.
  */
-import { Stream } from "effect"
+import { randomUUID } from "node:crypto"
 import type { Event, Input, Job } from "../../Job.js"
 import * as Response from "./Response.js"
 
 /** An entry of the log, or after the last of them the job as it ended. */
 export type Entry = Event | { readonly type: "ended"; readonly job: Job }
 
+/** Where the text stands that a message repeats: no member that is written. */
+const spanOf: unique symbol = Symbol("span")
+
 /** An event of the stream. */
 export interface Message {
   readonly type: string
   readonly sequence_number: number
   readonly [member: string]: unknown
+  /** Where the text stands that it repeats. */
+  readonly [spanOf]?: Span | null
+}
+
+/** The output events that a text is made of: those after a number, up to the last. */
+export interface Span {
+  readonly after: number
+  readonly last: number
 }
 
 /** How far the stream has come. */
@@ -30,31 +41,38 @@ interface Position {
   readonly hasRun: boolean
   /** How many output items have been opened. */
   readonly items: number
-  /** The item that is open: its attempt, and its text so far. */
-  readonly open: { readonly attempt: number; readonly text: string } | null
+  /** The item that is open: its attempt, and where its text so far stands. */
+  readonly open: (Span & { readonly attempt: number }) | null
 }
 
-const start: Position = { next: 0, hasRun: false, items: 0, open: null }
+export const start: Position = { next: 0, hasRun: false, items: 0, open: null }
 
-/** The events of a log. `job` may be of any moment: only what never changes of it is told before `ended`. */
-export const messages = <E, R>(job: Job, input: Input, log: Stream.Stream<Entry, E, R>): Stream.Stream<Message, E, R> =>
-  log.pipe(
-    Stream.mapAccum(start, (position: Position, entry) => {
-      const { told, to } = step(job, input, position, entry)
-      const numbered = told.map(
-        ({ type, ...rest }, index): Message => ({
-          type,
-          sequence_number: position.next + index,
-          ...rest,
-        }),
-      )
-      return [{ ...to, next: position.next + told.length }, numbered]
+/** Stands in a message for the text of its item, which is not held. Nobody knows it, so that no other text is it. */
+const place = randomUUID()
+
+/**
+ * The events of an entry of the log. `job` may be of any moment: only what never changes of it is told before `ended`.
+ */
+export const advance = (job: Job, input: Input, position: Position, entry: Entry) => {
+  const { told, to } = step(job, input, position, entry)
+  return {
+    told: told.map(({ type, ...rest }, index): Message => {
+      return { type, sequence_number: position.next + index, ...rest, [spanOf]: position.open }
     }),
-    Stream.mapConcat((numbered) => numbered),
-  )
+    to: { ...to, next: position.next + told.length },
+  }
+}
 
-/** As server-sent events. */
-export const encode = (message: Message): string => `event: ${message.type}\ndata: ${JSON.stringify(message)}\n\n`
+/** As a server-sent event; where it repeats a text, up to there, with what comes after it. */
+export const encode = (
+  message: Message,
+): { readonly text: string; readonly span: Span | null; readonly rest: string } => {
+  const [text = "", rest] = `event: ${message.type}\ndata: ${JSON.stringify(message)}\n\n`.split(place)
+  return rest === undefined ? { text, span: null, rest: "" } : { text, span: message[spanOf] ?? null, rest }
+}
+
+/** The text of an event of the log, as it stands within a text of JSON. */
+export const textOf = (event: Event): string => (event.type === "output" ? JSON.stringify(event.text).slice(1, -1) : "")
 
 interface Told {
   readonly type: string
@@ -69,11 +87,11 @@ const step = (
 ): { readonly told: ReadonlyArray<Told>; readonly to: Position } => {
   switch (entry.type) {
     case "output":
-      return output(job, position, entry.attempt, entry.text)
+      return output(job, position, entry)
     case "status":
       return status(job, input, position, entry)
     case "ended": {
-      const response = Response.current(entry.job, input, position.open?.text ?? "")
+      const response = Response.current(entry.job, input, position.open === null ? "" : place)
       return {
         told: [
           ...close(job, position, Response.itemStatusOf(entry.job)),
@@ -117,7 +135,7 @@ const status = (job: Job, input: Input, position: Position, entry: Event & { rea
   }
 }
 
-const output = (job: Job, position: Position, attempt: number, text: string) => {
+const output = (job: Job, position: Position, { attempt, event, text }: Event & { readonly type: "output" }) => {
   const { open } = position
   const items = open === null ? position.items + 1 : position.items
   const at = { item_id: Response.messageIdOf(job, attempt), output_index: items - 1 }
@@ -132,21 +150,21 @@ const output = (job: Job, position: Position, attempt: number, text: string) => 
         : []),
       { type: "response.output_text.delta", ...at, content_index: 0, delta: text, logprobs: [] },
     ],
-    to: { ...position, items, open: { attempt, text: (open?.text ?? "") + text } },
+    to: { ...position, items, open: { attempt, after: open?.after ?? event - 1, last: event } },
   }
 }
 
 const close = (job: Job, { items, open }: Position, status: "in_progress" | "completed" | "incomplete") => {
   if (open === null) return []
-  const { attempt, text } = open
+  const { attempt } = open
   const at = { item_id: Response.messageIdOf(job, attempt), output_index: items - 1 }
   return [
-    { type: "response.output_text.done", ...at, content_index: 0, text, logprobs: [] },
-    { type: "response.content_part.done", ...at, content_index: 0, part: Response.part(text) },
+    { type: "response.output_text.done", ...at, content_index: 0, text: place, logprobs: [] },
+    { type: "response.content_part.done", ...at, content_index: 0, part: Response.part(place) },
     {
       type: "response.output_item.done",
       output_index: at.output_index,
-      item: Response.message(job, attempt, status, text),
+      item: Response.message(job, attempt, status, place),
     },
   ]
 }

@@ -1,5 +1,5 @@
 /** What `POST /v1/responses` takes, and the job that it asks for. Pure. */
-import { Either, Predicate, Schema } from "effect"
+import { Either, ParseResult, Predicate, Schema } from "effect"
 import { SubmitJob } from "../../Api.js"
 import type { Resource } from "../../OffloadConfig.js"
 import { fromParseError, OpenAiError, paramOf, unsupported } from "./Error.js"
@@ -14,20 +14,26 @@ const Part = Schema.Struct({
   logprobs: Schema.optional(Schema.Unknown),
 })
 
+const TextOrList = Schema.Union(Schema.String, Schema.Array(Schema.Unknown))
+
+/** A message; its parts, which may be many, are looked at one by one. */
 const Item = Schema.Struct({
   type: Schema.optional(Schema.Literal("message")),
   role: Schema.Literal("user", "assistant", "system", "developer"),
-  content: Schema.Union(Schema.String, Schema.Array(Part)),
+  content: TextOrList,
   // What a message of an earlier response has beside its text.
   id: Schema.optional(Schema.String),
   status: Schema.optional(Schema.String),
   phase: Schema.optional(Schema.Unknown),
 })
-type Item = typeof Item.Type
+interface Item {
+  readonly role: (typeof Item.Type)["role"]
+  readonly content: string | ReadonlyArray<typeof Part.Type>
+}
 
 /** The fields that mean something here. Unknown ones are refused. */
-export const Request = Schema.Struct({
-  input: Schema.Union(Schema.String, Schema.Array(Item)),
+const Fields = Schema.Struct({
+  input: TextOrList,
   instructions: optional(Schema.String),
   model: optional(Schema.String),
   metadata: optional(Schema.Record({ key: Schema.String, value: Schema.String })),
@@ -37,7 +43,9 @@ export const Request = Schema.Struct({
   parallel_tool_calls: optional(Schema.Boolean),
   user: optional(Schema.String),
 })
-export type Request = typeof Request.Type
+export interface Request extends Omit<typeof Fields.Type, "input"> {
+  readonly input: string | ReadonlyArray<Item>
+}
 
 const Nothing = Schema.optional(Schema.Null)
 const NoneOf = Schema.Tuple()
@@ -73,20 +81,62 @@ const Idle = Schema.Struct({
 
 const strict = { errors: "all", onExcessProperty: "error" } as const
 const decodeIdle = Schema.decodeUnknownEither(Idle, { ...strict, errors: "first" })
-const decodeRequest = Schema.decodeUnknownEither(Request, strict)
+const decodeFields = Schema.decodeUnknownEither(Fields, strict)
+const decodeItem = Schema.decodeUnknownEither(Item, strict)
+const decodePart = Schema.decodeUnknownEither(Part, strict)
 const decodeSubmission = Schema.decodeUnknownEither(SubmitJob, strict)
 
 /** The body of a request, or the first field that is at fault. */
 export const decode = (body: unknown): Either.Either<Request, OpenAiError> => {
-  if (!Predicate.isRecord(body)) return Either.mapLeft(decodeRequest(body), (error) => fromParseError(error))
+  if (!Predicate.isRecord(body)) return Either.mapLeft(decodeMeant(body), (error) => fromParseError(error))
   const isIdle = (name: string) => Object.hasOwn(Idle.fields, name)
   const pick = (wanted: boolean) => Object.fromEntries(Object.entries(body).filter(([name]) => isIdle(name) === wanted))
   for (const [name, value] of Object.entries(pick(true))) {
     // One by one, so that the field is named, and no deeper than a reader of the API's reference would look for it.
     if (Either.isLeft(decodeIdle({ [name]: value }))) return Either.left(unsupported(fieldOf(name, value)))
   }
-  return Either.mapLeft(decodeRequest(pick(false)), (error) => fromParseError(error))
+  return Either.mapLeft(decodeMeant(pick(false)), (error) => fromParseError(error))
 }
+
+/** Stops at the first of many messages or parts that is at fault: to say it of each of them would take long. */
+const decodeMeant = (body: unknown): Either.Either<Request, ParseResult.ParseError> =>
+  Either.flatMap(decodeFields(body), ({ input, ...fields }) =>
+    Either.map(textOr(["input"], input, message), (input) => ({ ...fields, input })),
+  )
+
+const message = (value: unknown, path: Path): Either.Either<Item, ParseResult.ParseError> =>
+  Either.flatMap(at(path, value, decodeItem(value)), ({ content, role }) =>
+    Either.map(textOr([...path, "content"], content, part), (content) => ({ role, content })),
+  )
+
+const part = (value: unknown, path: Path) => at(path, value, decodePart(value))
+
+type Path = readonly [PropertyKey, ...ReadonlyArray<PropertyKey>]
+
+const textOr = <A>(
+  path: Path,
+  values: string | ReadonlyArray<unknown>,
+  decode: (value: unknown, path: Path) => Either.Either<A, ParseResult.ParseError>,
+): Either.Either<string | ReadonlyArray<A>, ParseResult.ParseError> => {
+  if (typeof values === "string") return Either.right(values)
+  const found: Array<A> = []
+  for (const [index, value] of values.entries()) {
+    const decoded = decode(value, [...path, index])
+    if (Either.isLeft(decoded)) return Either.left(decoded.left)
+    found.push(decoded.right)
+  }
+  return Either.right(found)
+}
+
+const at = <A>(
+  path: Path,
+  value: unknown,
+  decoded: Either.Either<A, ParseResult.ParseError>,
+): Either.Either<A, ParseResult.ParseError> =>
+  Either.mapLeft(
+    decoded,
+    ({ issue }) => new ParseResult.ParseError({ issue: new ParseResult.Pointer(path, value, issue) }),
+  )
 
 const fieldOf = (name: string, value: unknown): string => {
   const inner = name === "text" && Predicate.isRecord(value) ? Object.entries(value) : []

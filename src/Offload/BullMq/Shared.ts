@@ -40,6 +40,9 @@ const number = (text: string | undefined): number | null => {
   return Number.isFinite(value) ? value : null
 }
 
+/** How many callers' turns are kept; who had the oldest of more is taken for one that had none. */
+const maxTurns = 10_000
+
 /** How far the clocks of two processes may be apart. */
 const clockMillis = 60 * 60 * 1000
 
@@ -83,10 +86,15 @@ export const make = (client: Client, prefix: string): Shared => {
     turns: (resource) =>
       failing(
         "turns",
-        Effect.map(
-          command(() => client.hgetall(key("turns", resource))),
-          (fields) => new Map(Object.entries(fields).map(([caller, at]) => [caller, Number(at)])),
-        ),
+        Effect.gen(function* () {
+          const fields = yield* command(() => client.hgetall(key("turns", resource)))
+          const turns = Object.entries(fields).map(([caller, at]): [string, number] => [caller, Number(at)])
+          if (turns.length > maxTurns) {
+            const oldest = turns.toSorted(([, a], [, b]) => a - b).slice(0, turns.length - maxTurns / 2)
+            yield* command(() => client.hdel(key("turns", resource), ...oldest.map(([caller]) => caller)))
+          }
+          return new Map(turns)
+        }),
       ),
     tookTurns: (resource, turns) =>
       turns.size === 0

@@ -5,8 +5,9 @@
 import { Either } from "effect"
 import { KvError, type Op } from "../Kv.js"
 import { type Guard, lost } from "./Guard.js"
+import { type Ownership, takenBy } from "./Owner.js"
 import type { Room } from "./Room.js"
-import { type Condition, writeIf } from "./Write.js"
+import { writeIf } from "./Write.js"
 
 export interface GroupCommit {
   readonly commit: (ops: ReadonlyArray<Op>, done: (error: KvError | null) => void, isGrowth?: boolean) => void
@@ -22,7 +23,7 @@ interface Waiting {
 
 /** What writes go to. */
 export interface Target {
-  readonly condition: Condition
+  readonly owned: Pick<Ownership, "condition" | "lose">
   readonly path: string
   readonly room: Room
   readonly guard: Guard
@@ -39,7 +40,7 @@ const sorted = (ops: Array<Op>): ReadonlyArray<Op> => ops.sort((a, b) => (a.key 
 /** How many commits are written in one turn: encoding them takes the loop about 5 ms. */
 const maxGroup = 500
 
-export const make = ({ condition, guard, path, room, write }: Target): GroupCommit => {
+export const make = ({ guard, owned: { condition, lose }, path, room, write }: Target): GroupCommit => {
   let waiting: Array<Waiting> = []
   let closed = false
 
@@ -79,8 +80,9 @@ export const make = ({ condition, guard, path, room, write }: Target): GroupComm
   const tell = (all: ReadonlyArray<Waiting["done"]>) => (result: Either.Either<boolean, KvError>) => {
     const error = Either.match(result, {
       onLeft: (error) => error,
-      onRight: (held) => (held ? null : failed(`another process has taken the folder '${path}'`)),
+      onRight: (held) => (held ? null : failed(takenBy(path))),
     })
+    if (Either.isRight(result) && !result.right) lose()
     for (const done of all) done(error)
   }
 

@@ -2,7 +2,6 @@
 import { Effect, Either, FiberRef, GlobalValue, type Scope } from "effect"
 import * as Redis from "../../Redis.js"
 import { KvError } from "../Kv.js"
-import type { Script } from "./Scripts.js"
 
 /** What Redis says before it does anything, and what the client says of a command that it did not send. */
 const unmade =
@@ -66,30 +65,14 @@ export const open = (...how: Parameters<typeof Redis.open>): Effect.Effect<Redis
 /** As `Redis.parse` reads it. */
 export const parse = (url: string): Effect.Effect<Redis.Address, KvError> => failing(Redis.parse(url))
 
-type Arguments = readonly [
-  client: Redis.Client,
-  script: Script,
-  keys: ReadonlyArray<string>,
-  args: ReadonlyArray<string | number>,
-]
-
-const isUnknown = (error: unknown): boolean => error instanceof Error && error.message.startsWith("NOSCRIPT")
-
-const run = async (...[client, { lua, sha }, keys, args]: Arguments): Promise<unknown> => {
-  try {
-    return await client.evalsha(sha, keys.length, ...keys, ...args)
-  } catch (error) {
-    if (isUnknown(error)) return await client.eval(lua, keys.length, ...keys, ...args)
-    throw error
-  }
-}
+type Arguments = Parameters<typeof Redis.run>
 
 /** Runs a script by its digest, or by its text where this Redis has not seen it yet. */
-export const evaluate = (...call: Arguments): Effect.Effect<unknown, KvError> => command(() => run(...call))
+export const evaluate = (...call: Arguments): Effect.Effect<unknown, KvError> => command(() => Redis.run(...call))
 
 /** The same without a fiber: calls back once. */
 export const evaluateThen = (done: (reply: Either.Either<unknown, KvError>) => void, ...call: Arguments): void => {
-  run(...call).then(
+  Redis.run(...call).then(
     (reply) => done(Either.right(reply)),
     (cause) => done(Either.left(toKvError(Redis.failed(cause)))),
   )

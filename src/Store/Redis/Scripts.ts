@@ -3,14 +3,7 @@
  * `Job/Transition.ts` alone; a script applies it if the record is still the one that was read, which fences every
  * write, that of a stale attempt too.
  */
-import { createHash } from "node:crypto"
-
-export interface Script {
-  readonly lua: string
-  readonly sha: string
-}
-
-const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
+import { script } from "../../Redis.js"
 
 /**
  * Lets a script write though the memory of Redis is full. Redis refuses the first write of a script that could take

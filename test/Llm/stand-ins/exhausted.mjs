@@ -33,8 +33,8 @@ const outcomes = Effect.gen(function* () {
   }
   const seen = [yield* call("first")]
   exhaust()
-  // Some free, but too few for the pipes.
-  for (const free of [0, 3, 6, 9]) {
+  // Some free, but too few for the four streams.
+  for (const free of [0, 1, 2, 3]) {
     while (held.length > 0 && free > 0 && held.free !== free) {
       closeSync(held.pop())
       held.free = (held.free ?? 0) + 1
