@@ -61,17 +61,18 @@ export const watch = (guard: Guard, room: Room, path: string): Effect.Effect<voi
     return Effect.zipRight(told, isShort || room.hasBallast() ? Effect.void : restore)
   })
 
+  // At once: a disk may fill up before the first look.
   const restore = Effect.tryPromise(() => room.restore()).pipe(
     Effect.catchAll((error) => Effect.logWarning(`no room was kept for bad times: ${String(error.error)}`)),
   )
 
-  return look.pipe(
+  const looks = look.pipe(
     Effect.delay(lookMillis),
     Effect.repeat(Schedule.forever),
     // A disk does not know of a test's time.
     Effect.withClock(Clock.make()),
     Effect.annotateLogs({ module: "Store" }),
     Effect.forkScoped,
-    Effect.asVoid,
   )
+  return Effect.asVoid(Effect.zipRight(restore, looks))
 }
