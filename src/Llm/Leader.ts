@@ -7,7 +7,7 @@ import type { Role, Sockets } from "./Sockets.js"
 import { codeOf, nameOf } from "./SystemCode.js"
 
 /** The longest that a sandbox may take to be ready. */
-const readyMillis = 5000
+const readyMillis = 10_000
 
 /** How long one whose launcher is lost may take to end, in milliseconds. */
 const lostMillis = 500

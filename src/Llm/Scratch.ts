@@ -11,7 +11,8 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, rmdirSync } from "node:fs"
 import { chmod, lstat, readdir, rm, unlink } from "node:fs/promises"
 import { join } from "node:path"
 import { promisify } from "node:util"
-import { Effect, Schema } from "effect"
+import { Effect } from "effect"
+import type { Refusal } from "./Containment.js"
 import { type Identity, isAbandoned } from "./Marker.js"
 import { codeOf } from "./SystemCode.js"
 
@@ -25,15 +26,11 @@ export interface User {
   readonly home: string
 }
 
-/** No folder can be made for an attempt. */
-export class ScratchError extends Schema.TaggedError<ScratchError>()("ScratchError", {
-  code: Schema.String,
-  folder: Schema.String,
-}) {
-  override get message(): string {
-    return `the temporary folder '${this.folder}' cannot be used (${this.code})`
-  }
-}
+/** That no folder can be made for an attempt. */
+export const unusable = (root: string, error: unknown): Refusal => ({
+  code: codeOf(error),
+  detail: `the temporary folder '${root}' cannot be used (${codeOf(error)})`,
+})
 
 /** The folders of one attempt, which the leader of its sandbox makes, and removes where they are empty. */
 export interface Folders {
@@ -53,7 +50,7 @@ export interface Scratch {
   /** Names the folders of an attempt. */
   readonly make: () => Folders
   /** Makes the root, if it is not there. Why no folder can be made now; `null`: it can. */
-  readonly trouble: () => ScratchError | null
+  readonly trouble: () => Refusal | null
   /** Removes what earlier runs of this installation left behind. */
   readonly sweep: Effect.Effect<void>
   /** Removes the root, if no attempt of another process has a folder in it. */
@@ -98,12 +95,12 @@ export const make = ({ data, hasUsers, identity, onLeft }: Options): Scratch => 
   const name = `offload-${identity.installation}`
   const mode = hasUsers ? 0o711 : 0o700
   const roots = places(data).map((place) => join(place, name))
-  const attempt = (root: string): ScratchError | null => {
+  const attempt = (root: string): Refusal | null => {
     try {
       open(root, mode)
       return null
     } catch (error) {
-      return new ScratchError({ code: codeOf(error), folder: root })
+      return unusable(root, error)
     }
   }
   const [first = join(data, name)] = roots

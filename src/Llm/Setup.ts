@@ -112,7 +112,7 @@ const stillRefuses = async ({ profile, refusal, resource, service }: Setup): Pro
 
 export const troubleNow = (scratch: Scratch, setups: ReadonlyArray<Setup>): Effect.Effect<string | null> => {
   const trouble = scratch.trouble()
-  return trouble === null ? troubleOf(setups) : Effect.succeed(trouble.message)
+  return trouble === null ? troubleOf(setups) : Effect.succeed(trouble.detail)
 }
 
 /** The reason of the first resource, if there is one for each. */

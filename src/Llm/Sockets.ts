@@ -4,12 +4,11 @@
  * of its streams.
  */
 import { randomBytes } from "node:crypto"
-import { chmodSync, closeSync, constants, existsSync, openSync } from "node:fs"
+import { chmodSync, closeSync, constants, existsSync, openSync, rmSync } from "node:fs"
 import { createServer, type Server, type Socket } from "node:net"
 import { join } from "node:path"
 import type { Refusal } from "./Containment.js"
-import { type Scratch, ScratchError } from "./Scratch.js"
-import { codeOf } from "./SystemCode.js"
+import { type Scratch, unusable } from "./Scratch.js"
 
 /** The streams of a sandbox, by the letters that it says: the three of its command, and its own. */
 export type Role = "0" | "1" | "2" | "c"
@@ -86,13 +85,14 @@ export const make = (scratch: Scratch, owner: string): Sockets => {
     await listening?.close()
     listening = undefined
     const trouble = scratch.trouble()
-    if (trouble !== null) return { code: trouble.code, detail: trouble.message }
+    if (trouble !== null) return trouble
     try {
+      // The folder may have been moved away with it, and back.
+      rmSync(path, { force: true })
       listening = await open(folder, name, accept)
       return null
     } catch (error) {
-      const { code, message } = new ScratchError({ code: codeOf(error), folder })
-      return { code, detail: message }
+      return unusable(folder, error)
     }
   }
 

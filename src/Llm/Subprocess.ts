@@ -225,7 +225,7 @@ export const layer: Layer.Layer<Llm, LlmConfigError, OffloadConfig> = Layer.scop
     const hidden = { folders: [resolve(data)], files: secretFiles }
     const trouble = scratch.trouble()
     if (trouble !== null) {
-      return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.message}; see TMPDIR.` })
+      return yield* new LlmConfigError({ reason: `No attempt can have a folder: ${trouble.detail}; see TMPDIR.` })
     }
     // What begins no attempt needs no means to.
     const runs = role !== "api"
