@@ -36,6 +36,7 @@ use warnings;
 use Errno ();
 use POSIX ();
 our (%call, %clone, %wait, $in);
+our $launcher = $$;
 
 my ($here) = __FILE__ =~ m{^(.*)/};
 require "$here/$_.pl" for 'system', 'sandbox';

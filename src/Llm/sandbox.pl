@@ -5,7 +5,7 @@ no warnings 'exec';
 use Errno ();
 use POSIX ();
 use Socket ();
-our (%call, %ms);
+our (%call, %ms, $launcher);
 
 # What the machine does not make for want of room, and not for a fault of the command.
 my %no_room = map { $_ => 1 } Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::E2BIG, Errno::ETXTBSY;
@@ -177,6 +177,12 @@ sub lead {
   POSIX::_exit($code);
 }
 
+# In a namespace the launcher has no number, but in the /proc that is still mounted from before.
+sub is_orphan {
+  open my $file, '<', '/proc/self/stat' or return POSIX::getppid() != $launcher;
+  return (<$file> // '') !~ /^\d+ .*\) \S $launcher /;
+}
+
 sub be_sandbox {
   my ($ids, $token, $folder, $socket, $name, $user, $kind, $mark, $join, $kill_file, @mounts) = @_;
   my $is_namespace = $kind =~ /namespace/;
@@ -193,6 +199,8 @@ sub be_sandbox {
     map_user(@$ids) if $kind eq 'user-namespace';
     # Whoever kills the launcher ends its sandboxes: a group in its own way.
     prctl('pdeathsig', $is_namespace ? POSIX::SIGKILL : POSIX::SIGUSR1);
+    # It may have ended before this was asked for.
+    POSIX::_exit(1) if is_orphan();
     POSIX::setsid();
     write_file($join, '0') if $join ne '';
     set_limit(mark => $mark) if $call{prlimit};

@@ -159,7 +159,8 @@ describe.each(modes)("many attempts in a %s", (mode) => {
         for (let i = 0; i < 25; i++) await Promise.all([call(), call(), call(), call()])
         process.off("warning", onWarning)
         expect(warnings).toEqual([])
-        await waitUntil(() => data.folders().length <= 4 && descriptors() <= before)
+        // At most four sandboxes wait for a command, with four streams each, of which there may have been none before.
+        await waitUntil(() => data.folders().length <= 4 && descriptors() <= before + 16)
         expect(data.processes()).toEqual([])
       },
     )
