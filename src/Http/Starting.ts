@@ -1,9 +1,9 @@
 /**
  * Requests that come when nobody serves. Before the service serves they wait, so that a caller does not notice a
- * restart; the probes of an operator, who asks for nothing else, are told at once. When it has served they are refused.
+ * restart; who asks whether it is ready is told at once. When it has served they are refused.
  */
 import type { RequestListener } from "node:http"
-import { jsonAnswer, write } from "./Answer.js"
+import { write } from "./Answer.js"
 import { Problem, toAnswer } from "./Problem.js"
 
 export interface Options {
@@ -44,8 +44,7 @@ export const make = ({ holdMillis, most }: Options = defaults): Starting => {
   }
 
   const wait: RequestListener = (request, response) => {
-    if (isProbe(request.url, "live")) live(request, response)
-    else if (hasServed || held.size >= most || isProbe(request.url, "ready")) refuse(request, response)
+    if (hasServed || held.size >= most || request.url === "/health/ready") refuse(request, response)
     else hold(request, response)
   }
 
@@ -62,11 +61,6 @@ export const make = ({ holdMillis, most }: Options = defaults): Starting => {
     },
   }
 }
-
-const isProbe = (url: string | undefined, name: "live" | "ready"): boolean => url === `/health/${name}`
-
-const live: RequestListener = (_request, response) =>
-  write(jsonAnswer({ status: "live" }, 200, { connection: "close" }), response)
 
 const refuse: RequestListener = (_request, response) => {
   const problem = new Problem({

@@ -39,6 +39,9 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
      */
     readonly retryAt: (job: Job, failure: Failure | null) => Effect.Effect<number>
 
+    /** When the attempt after one whose service has died may begin: not within 2 s, so that a loop of deaths is slow. */
+    readonly rescueAt: (job: Job) => Effect.Effect<number>
+
     /**
      * When the attempt after one that is interrupted now may begin; `undefined`: at once. A first interruption is a
      * deploy, and delays nothing. From the second one in a row on the wait is 5 s, or the base of the retries where that
@@ -72,6 +75,13 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
           ? Math.min(retryMax, retryBase * 2 ** (failedAttempts(job) + refusedAttempts(job) + deaths(job)))
           : (webhookRetry[failedAttempts(job)] ?? Math.max(...webhookRetry))
       }
+
+      const later = (job: Job, least: number): Effect.Effect<number> =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const spread = yield* Random.nextRange(0.5, 1.5)
+          return now + Math.ceil(Math.max(backoff(job) * spread, least))
+        })
 
       const resumeMillis = (job: Job): number => {
         const base = Math.max(config.retryBase, leastResumeMillis)
@@ -152,12 +162,8 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
             const spread = yield* Random.nextRange(0.5, 1.5)
             return now + Math.ceil(Math.max(leastResumeMillis, millis * spread))
           }),
-        retryAt: (job, failure) =>
-          Effect.gen(function* () {
-            const now = yield* Clock.currentTimeMillis
-            const spread = yield* Random.nextRange(0.5, 1.5)
-            return now + Math.ceil(Math.max(backoff(job) * spread, wait(failure?.retryAfterMillis) ?? 0))
-          }),
+        retryAt: (job, failure) => later(job, wait(failure?.retryAfterMillis) ?? 0),
+        rescueAt: (job) => later(job, leastRescueMillis),
       }
     }),
   )
@@ -165,6 +171,9 @@ export class Outcomes extends Context.Tag("effect-offload/Outcomes")<
 
 /** A deploy that is made again within seconds is still a deploy; a stop loop takes less than this for each round. */
 const leastResumeMillis = 5000
+
+/** Whoever starts the service again sees for as long what the death has left: nothing. */
+const leastRescueMillis = 2000
 
 interface Claimable {
   readonly id: JobId

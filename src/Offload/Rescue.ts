@@ -52,7 +52,7 @@ export const rescueJob = ({ drained, job }: Orphan): Effect.Effect<void, StoreEr
     const outcomes = yield* Outcomes
     const outcome: Outcome = drained
       ? { _tag: "Interrupted", retryAt: yield* outcomes.resumeAt(job) }
-      : { _tag: "Orphaned", retryAt: yield* outcomes.retryAt(job, null) }
+      : { _tag: "Orphaned", retryAt: yield* outcomes.rescueAt(job) }
     const rescued = yield* store.settle(job.id, job.attempt, outcome)
     yield* logOutcome(rescued, drained ? "Info" : dispositions.Orphaned.level)
   }).pipe(
