@@ -1,13 +1,18 @@
-/** The data folder is deleted while the service runs. */
-import { existsSync, rmSync, writeFileSync } from "node:fs"
+/** The data folder is deleted, or moved away, while the service runs. */
+import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { afterEach, expect, it } from "vitest"
+import { afterEach, beforeEach, expect, it } from "vitest"
 import { processesWith, Service, standIn, waitUntil } from "./Service.js"
 
-const service = new Service({
-  OFFLOAD_LLM: "command",
-  OFFLOAD_LLM_COMMAND: JSON.stringify(standIn("work")),
-  OFFLOAD_DRAIN_SECONDS: "1",
+let service: Service
+const makeService = () =>
+  new Service({
+    OFFLOAD_LLM: "command",
+    OFFLOAD_LLM_COMMAND: JSON.stringify(standIn("work")),
+    OFFLOAD_DRAIN_SECONDS: "1",
+  })
+beforeEach(() => {
+  service = makeService()
 })
 afterEach(() => service.dispose())
 
@@ -31,4 +36,17 @@ it("a deleted data folder is noticed: no 202, not ready, a line that says what t
   await waitUntil(() => processesWith(`${body.id}.`).length === 0)
   expect(await service.stop()).toBe(0)
   expect(existsSync(join(data, "spool", `${body.id}.1.json`))).toBe(true)
+})
+
+it("a data folder that was moved away and comes back is used on", async () => {
+  await service.start()
+  const data = join(service.data, "data")
+  renameSync(data, `${data}.moved`)
+  expect((await service.submit("x")).status).toBe(503)
+  expect((await service.call("GET", "/health/ready")).status).toBe(503)
+  renameSync(`${data}.moved`, data)
+  const { body, status } = await service.submit(JSON.stringify({ text: "y" }))
+  expect(status).toBe(202)
+  expect((await service.ended(body.id)).status).toBe("succeeded")
+  expect((await service.call("GET", "/health/ready")).status).toBe(200)
 })

@@ -38,6 +38,9 @@ const random = (seed: number) => () => {
 
 const hour = 60 * 60 * 1000
 
+/** What says that nobody knows whether it was done. */
+const unclear: ReadonlyArray<string> = ["StoreError", "MaybeSaved"]
+
 export const tell = async ({ rate, seed, turns }: Story): Promise<void> => {
   const time = VirtualClock.make()
   const kv = Memory.makeKv()
@@ -86,7 +89,7 @@ export const tell = async ({ rate, seed, turns }: Story): Promise<void> => {
       const exit = await Promise.race([run(what(offload)), gone])
       const isUnclear =
         exit === "gone" ||
-        (Exit.isFailure(exit) && exit.cause._tag === "Fail" && exit.cause.error._tag === "StoreError")
+        (Exit.isFailure(exit) && exit.cause._tag === "Fail" && unclear.includes(exit.cause.error._tag))
       if (exit !== "gone" && !isUnclear) {
         busy--
         return exit

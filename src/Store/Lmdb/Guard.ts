@@ -7,7 +7,7 @@ import type { Room } from "./Room.js"
 const lookMillis = 1000
 
 export interface Guard {
-  /** Whether the folder's file is no more the one that was opened. Once it is not, it never is again. */
+  /** Whether the file under the folder's name is not the one that was opened. One that was moved away may come back. */
   readonly isLost: () => boolean
 }
 
@@ -23,13 +23,7 @@ const identity = (path: string): string | null =>
 /** Of a folder that is open. */
 export const make = (path: string): Guard => {
   const opened = identity(path)
-  let isLost = false
-  return {
-    isLost: () => {
-      isLost ||= identity(path) !== opened
-      return isLost
-    },
-  }
+  return { isLost: () => identity(path) !== opened }
 }
 
 /** What a write to a folder that is gone is refused with. */
@@ -41,13 +35,17 @@ export const watch = (guard: Guard, room: Room, path: string): Effect.Effect<voi
   let wasShort = false
 
   const look = Effect.suspend(() => {
-    if (wasLost) return Effect.void
-    wasLost = guard.isLost()
-    if (wasLost) {
+    const isLost = guard.isLost()
+    const isBack = wasLost && !isLost
+    const isNews = isLost && !wasLost
+    wasLost = isLost
+    if (isNews) {
       return Effect.logError(
-        `${lost(path)}: no job is taken on. What it held is gone when the service ends. Stop the service: outcomes of attempts that run are kept in OFFLOAD_DATA/spool. Bring the folder back, and start it again.`,
+        `${lost(path)}: no job is taken on. Bring the folder back. Where it was deleted, what it held is gone when the service ends: stop the service, whose running attempts keep their outcomes in OFFLOAD_DATA/spool.`,
       )
     }
+    if (isBack) return Effect.logInfo(`the folder '${path}' is back: jobs are taken on`)
+    if (isLost) return Effect.void
     const isShort = !room.isAboveMark()
     const hasChanged = isShort !== wasShort
     wasShort = isShort
