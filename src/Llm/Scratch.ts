@@ -13,6 +13,7 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { Effect } from "effect"
 import type { Refusal } from "./Containment.js"
+import { find } from "./Executable.js"
 import { type Identity, isAbandoned } from "./Marker.js"
 import { codeOf } from "./SystemCode.js"
 
@@ -152,7 +153,7 @@ const remove = async (folder: string): Promise<Error | null> => {
  * the way that leads root elsewhere. Root needs no permission of a folder.
  */
 const removeAsRoot = async (folder: string): Promise<void> => {
-  await promisify(execFile)("rm", ["-rf", "--", folder])
+  await promisify(execFile)(find("rm") ?? "/bin/rm", ["-rf", "--", folder])
 }
 
 const removeAsOwner = async (folder: string): Promise<void> => {
