@@ -32,13 +32,13 @@ describe("the watchdog", () => {
     await run(
       Effect.scoped(
         Effect.gen(function* () {
-          const watchdog = yield* watch(owner, 500)
+          const watchdog = yield* watch(owner, 2000)
           const ask = (since: bigint) => Effect.promise(() => watchdog.hasKilledSince(since))
           const before = process.hrtime.bigint()
           expect(yield* ask(before)).toBe(false)
           const child = attempt()
           const exited = once(child, "exit")
-          holdUp(2500)
+          holdUp(6000)
           const [code, signal] = yield* Effect.promise(() => exited)
           expect([code, signal]).toEqual([null, "SIGKILL"])
           // Asked at once, before its report was read: the answer comes after the report.
