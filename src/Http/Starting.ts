@@ -25,8 +25,6 @@ export interface Starting {
 
 export const make = ({ holdMillis, most }: Options = defaults): Starting => {
   const held = new Set<(listener: RequestListener) => void>()
-  let serving: RequestListener | null = null
-  let hasServed = false
 
   const hold: RequestListener = (request, response) => {
     const leave = () => {
@@ -44,21 +42,21 @@ export const make = ({ holdMillis, most }: Options = defaults): Starting => {
   }
 
   const wait: RequestListener = (request, response) => {
-    if (hasServed || held.size >= most || request.url === "/health/ready") refuse(request, response)
+    if (held.size >= most || request.url === "/health/ready") refuse(request, response)
     else hold(request, response)
   }
 
+  let current = wait
+  /** From now on each request is this one's, and so is each that waits. */
+  const hand = (listener: RequestListener) => {
+    current = listener
+    for (const begin of [...held]) begin(listener)
+  }
+
   return {
-    listener: (request, response) => (serving ?? wait)(request, response),
-    serve: (listener) => {
-      serving = listener
-      for (const begin of [...held]) begin(listener)
-    },
-    end: () => {
-      serving = null
-      hasServed = true
-      for (const begin of [...held]) begin(refuse)
-    },
+    listener: (request, response) => current(request, response),
+    serve: hand,
+    end: () => hand(refuse),
   }
 }
 

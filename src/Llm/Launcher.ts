@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { Effect, type Scope } from "effect"
 import { type Exit, isRefusal, type Refusal } from "./Containment.js"
 import { find } from "./Executable.js"
-import { frame } from "./Frame.js"
+import { frame, makeLines } from "./Frame.js"
 import { attend, type Leader, type Making, refusalOf } from "./Leader.js"
 import { program } from "./Program.js"
 import type { Report } from "./Report.js"
@@ -132,16 +132,6 @@ const exitOf = (status: number): Exit => {
   return signal === undefined ? [status >> 8, null] : [null, signal]
 }
 
-/** Gives each whole line of a stream. */
-const onLine = (stream: Readable, take: (line: string) => void): void => {
-  let rest = ""
-  stream.setEncoding("latin1").on("data", (text: string) => {
-    const lines = (rest + text).split("\n")
-    rest = lines.pop() ?? ""
-    for (const line of lines) take(line)
-  })
-}
-
 export const make = ({ onLost, owner, scratch }: Options): Launcher => {
   const folder = scratch.root
   const sockets = makeSockets(scratch, owner)
@@ -184,7 +174,12 @@ export const make = ({ onLost, owner, scratch }: Options): Launcher => {
         resolve({ code: "ECONTAIN", detail: `the launcher of sandboxes ended: ${tail.text()}` })
       }),
     )
-    const hello = new Promise<Abilities>((greet) => onLine(stdout, (line) => takeLine(line, greet)))
+    const hello = new Promise<Abilities>((greet) =>
+      stdout.on(
+        "data",
+        makeLines((line) => takeLine(line, greet)),
+      ),
+    )
     const greeted = Promise.race([hello, lost])
     void greeted.then(() => rest(child))
     for (const pipe of [stdin, stdout, stderr]) if (pipe instanceof Socket) pipe.unref()

@@ -2,7 +2,7 @@
 import { closeSync, openSync } from "node:fs"
 import type { Socket } from "node:net"
 import type { Exit, Refusal } from "./Containment.js"
-import { frame } from "./Frame.js"
+import { frame, makeLines } from "./Frame.js"
 import type { Role, Sockets } from "./Sockets.js"
 import { codeOf, nameOf } from "./SystemCode.js"
 
@@ -11,9 +11,6 @@ const readyMillis = 10_000
 
 /** How long one whose launcher is lost may take to end, in milliseconds. */
 const lostMillis = 500
-
-/** How much of a line that does not end is kept. */
-const maxLine = 4096
 
 export interface Streams {
   readonly stdin: Socket
@@ -110,7 +107,6 @@ const deferred = <A>() => {
 /** What one has told so far on its control stream. */
 const makeTold = (onReady: () => void) => {
   const ended = deferred<Exit>()
-  let rest = ""
   let refusal: Refusal | null = null
   let started: Start | undefined
   let begun = false
@@ -128,11 +124,7 @@ const makeTold = (onReady: () => void) => {
 
   return {
     ended,
-    read: (chunk: Buffer): void => {
-      const lines = (rest + chunk.toString("latin1")).split("\n")
-      rest = (lines.pop() ?? "").slice(-maxLine)
-      for (const line of lines) take(line)
-    },
+    read: makeLines(take),
     start: (control: Socket, start: Start): void => {
       started = start
       const { argv, cwd, env, limits } = start

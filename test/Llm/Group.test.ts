@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { make as makeTree } from "../../src/Llm/ProcessTree.js"
 import { type Service, start } from "../../src/Llm/Sandbox.js"
 import { defaultLimits } from "../../src/OffloadConfig/Resources.js"
-import { type Data, makeData, openService, sh, waitUntil } from "./harness.js"
+import { type Data, exists, makeData, openService, sh, waitUntil } from "./harness.js"
 
 let data: Data
 let service: Service
@@ -20,15 +20,6 @@ afterEach(async () => {
   expect(data.folders()).toEqual([])
   data.remove()
 })
-
-const exists = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
 
 /** Leaves the session, its parent and its environment behind, and writes down its process id. */
 const daemon = (file: string) => `(env -i setsid sh -c 'echo $$ >>${file}; trap "" TERM HUP; sleep 600; sleep 600' &)`

@@ -10,6 +10,7 @@ import { isRefusal } from "../../src/Llm/Containment.js"
 import { identify } from "../../src/Llm/Marker.js"
 import { start } from "../../src/Llm/Sandbox.js"
 import { defaultLimits } from "../../src/OffloadConfig/Resources.js"
+import { memoryOf } from "../e2e/memory.js"
 import { descriptorsOf } from "../security/machine.js"
 import { type Data, killLaunchers, launchers, makeData, modes, openService, sh, waitUntil, withLlm } from "./harness.js"
 
@@ -35,8 +36,7 @@ describe.each(modes)("the launcher of sandboxes in a %s", (mode) => {
       await Promise.all([call(), call()])
       const [pid = 0, ...more] = launchers().filter((found) => !before.includes(found))
       expect(more).toEqual([])
-      const [, rss] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? []
-      expect(Number(rss)).toBeLessThan(10_000)
+      expect(memoryOf(pid).now * 1024).toBeLessThan(10_000)
       expect([...descriptorsOf(pid).keys()]).toEqual([0, 1, 2])
     })
     expect(launchers()).toEqual(before)

@@ -124,7 +124,8 @@ export const launchers = (): ReadonlyArray<number> =>
     }
   })
 
-const exists = (pid: number): boolean => {
+/** Whether there is a process of this number, a zombie included. */
+export const exists = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
     return true

@@ -247,10 +247,13 @@ describe("lmdb: the folder", () => {
       { until: Chunk.isNonEmpty },
     )
 
-    it.scoped("is free when it has given no sign of life for 15 s", () =>
+    it.scoped.each([
+      { which: "is", bootId: undefined },
+      { which: "of an earlier boot, or of another machine, is", bootId: "another boot" },
+    ])("$which free when it has given no sign of life for 15 s", ({ bootId }) =>
       Effect.gen(function* () {
         const path = yield* folder
-        yield* Effect.scoped(owned(path, 0))
+        yield* Effect.scoped(owned(path, 0, bootId))
         const opening = yield* Effect.fork(within(path)(save({})))
         yield* waits
         yield* TestClock.adjust(14_000)
@@ -293,19 +296,6 @@ describe("lmdb: the folder", () => {
         spawnSync(process.execPath, ["-e", program, socket])
         expect(existsSync(socket)).toBe(true)
         yield* within(path)(save({}))
-      }),
-    )
-
-    it.scoped("of an earlier boot, or of another machine, is free when it has given no sign of life for 15 s", () =>
-      Effect.gen(function* () {
-        const path = yield* folder
-        yield* Effect.scoped(owned(path, 0, "another boot"))
-        const opening = yield* Effect.fork(within(path)(save({})))
-        yield* waits
-        yield* TestClock.adjust(14_000)
-        expect(yield* Fiber.poll(opening)).toMatchObject({ _tag: "None" })
-        yield* TestClock.adjust(2000)
-        yield* Fiber.join(opening)
       }),
     )
 

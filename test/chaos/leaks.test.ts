@@ -9,6 +9,7 @@ import { Redis } from "ioredis"
 import { open } from "lmdb"
 import { afterEach, describe, expect, it } from "vitest"
 import { tables } from "../../src/Store/Kv.js"
+import { memoryOf } from "../e2e/memory.js"
 import { Service, waitUntil } from "../e2e/Service.js"
 import { hasRedis, RedisServer } from "../Store/redisServer.js"
 import { isLong, scale } from "./Chance.js"
@@ -45,8 +46,6 @@ const work = async (count: number) => {
   await waitUntil(async () => (await service.call("GET", "/jobs?limit=1")).body.jobs.length === 0)
 }
 
-const rssOf = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1])
-
 /** The children of the service: those that live, and those that nobody has waited for. On Redis it has one of its own. */
 const children = () =>
   readdirSync("/proc").flatMap((name) => {
@@ -72,7 +71,7 @@ const descriptors = () =>
 
 const look = () => ({
   descriptors: descriptors().length,
-  kilobytes: rssOf(service.pid),
+  kilobytes: memoryOf(service.pid).now * 1024,
   // Those of attempts, and of the sandboxes that wait for one.
   folders: readdirSync(join(service.data, "tmp")).flatMap((root) => readdirSync(join(service.data, "tmp", root)))
     .length,

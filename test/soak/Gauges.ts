@@ -1,6 +1,7 @@
 /** What can be seen of a service from outside, second by second: memory, descriptors, and how long an answer takes. */
-import { readdirSync, readFileSync } from "node:fs"
+import { memoryOf } from "../e2e/memory.js"
 import type { Service } from "../e2e/Service.js"
+import { descriptorsOf } from "../security/machine.js"
 
 const everyMillis = 250
 
@@ -16,9 +17,6 @@ export interface Report {
   readonly p99: number
   readonly slowest: number
 }
-
-const rssOf = (pid: number): number =>
-  Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024)
 
 const at = (sorted: ReadonlyArray<number>, share: number): number =>
   Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0)
@@ -65,8 +63,9 @@ export class Gauges {
 
   async #look(node: Service): Promise<void> {
     try {
-      this.#megabytes = Math.max(this.#megabytes, rssOf(node.pid))
-      this.#descriptors = Math.max(this.#descriptors, readdirSync(`/proc/${node.pid}/fd`).length)
+      // One that has ended, and is not waited for yet, has none.
+      this.#megabytes = Math.max(this.#megabytes, Math.round(memoryOf(node.pid).now || 0))
+      this.#descriptors = Math.max(this.#descriptors, descriptorsOf(node.pid).size)
       const isCalm = this.faults === 0
       const began = performance.now()
       await fetch(`${node.url}/health/live`, { signal: AbortSignal.timeout(tooLate) })
